@@ -1,0 +1,1 @@
+"""Model servers: descriptors, and the small real servers of the quickstart."""

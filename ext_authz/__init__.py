@@ -1,0 +1,1 @@
+"""Authentication and authorization: who may call, and which models."""

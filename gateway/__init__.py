@@ -1,0 +1,1 @@
+"""The contract between the three services: messages, policy, names, problems and telemetry."""

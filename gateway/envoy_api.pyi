@@ -11,6 +11,23 @@ from google.protobuf.wrappers_pb2 import BoolValue, BytesValue, DoubleValue, Flo
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer as Repeated
 from google.protobuf.internal.containers import RepeatedScalarFieldContainer as Scalars
 from google.protobuf.message import Message
+class protobuf:
+    Any = Any
+    BoolValue = BoolValue
+    BytesValue = BytesValue
+    DoubleValue = DoubleValue
+    Duration = Duration
+    Empty = Empty
+    FloatValue = FloatValue
+    Int32Value = Int32Value
+    Int64Value = Int64Value
+    ListValue = ListValue
+    StringValue = StringValue
+    Struct = Struct
+    Timestamp = Timestamp
+    UInt32Value = UInt32Value
+    UInt64Value = UInt64Value
+    Value = Value
 class accesslog_v3:
     class AccessLog(Message):
         name: str
@@ -2762,6 +2779,11 @@ class als_grpc_v3:
         @property
         def additional_response_trailers_to_log(self) -> Scalars[str]: ...
         def __init__(self, *, common_config: als_grpc_v3.CommonGrpcAccessLogConfig | None = ..., additional_request_headers_to_log: Iterable[str] | None = ..., additional_response_headers_to_log: Iterable[str] | None = ..., additional_response_trailers_to_log: Iterable[str] | None = ...) -> None: ...
+class als_stream_v3:
+    class StdoutAccessLog(Message):
+        @property
+        def log_format(self) -> core_v3.SubstitutionFormatString: ...
+        def __init__(self, *, log_format: core_v3.SubstitutionFormatString | None = ...) -> None: ...
 class buffer_v3:
     class Buffer(Message):
         @property
@@ -3414,6 +3436,10 @@ class lb_round_robin_v3:
         @property
         def locality_lb_config(self) -> envoy_extensions_load_balancing_policies_common_v3.LocalityLbConfig: ...
         def __init__(self, *, slow_start_config: envoy_extensions_load_balancing_policies_common_v3.SlowStartConfig | None = ..., locality_lb_config: envoy_extensions_load_balancing_policies_common_v3.LocalityLbConfig | None = ...) -> None: ...
+class downstream_limits_v3:
+    class DownstreamConnectionsConfig(Message):
+        max_active_downstream_connections: int
+        def __init__(self, *, max_active_downstream_connections: int | None = ...) -> None: ...
 class previous_hosts_v3:
     class PreviousHostsPredicate(Message):
         def __init__(self) -> None: ...

@@ -121,6 +121,10 @@ class Schema:
         yield "from google.protobuf.internal.containers import RepeatedCompositeFieldContainer as Repeated"
         yield "from google.protobuf.internal.containers import RepeatedScalarFieldContainer as Scalars"
         yield "from google.protobuf.message import Message"
+        yield "class protobuf:"
+        for name in sorted(_WELL_KNOWN):
+            short = name.removeprefix("google.protobuf.")
+            yield f"    {short} = {short}"
         aliases = {package: alias for alias, package in ALIASES.items()}
         tops = sorted(top for top in self._tops() if top in self._messages)
         for package in sorted({_package(top) for top in tops}):

@@ -38,6 +38,18 @@ HEADER_MODELS: Final = "x-isg-models"
 ANY_MODEL: Final = "*"
 HEADER_REQUEST_ID: Final = "x-request-id"
 
+# -- what Envoy tells ext_proc ------------------------------------------------------------------------------
+#: Key of the attributes in ``ProcessingRequest.attributes``.
+EXT_PROC_ATTRIBUTES: Final = "envoy.filters.http.ext_proc"
+ATTR_ROUTE: Final = "xds.route_name"
+ATTR_PATH: Final = "request.path"
+ATTR_REQUEST_ID: Final = "request.id"
+ATTR_TRACEPARENT: Final = "request.headers['traceparent']"
+#: ``via_upstream`` when a model server answered; anything else is a reply made by Envoy or by a service.
+ATTR_RESPONSE_DETAILS: Final = "response.code_details"
+#: ``ImmediateResponse.details`` of our own refusals: Envoy's reply mapper leaves their bodies alone.
+DETAILS_PROBLEM: Final = "isg_problem"
+
 # -- routes -------------------------------------------------------------------------------------------------
 #: Entry routes are called ``entry/<what>``; model routes carry the name of their policy resource.
 ROUTE_ENTRY: Final = "entry/"
@@ -49,6 +61,10 @@ PATH_HEALTH: Final = "/healthz"
 PATH_MODEL_PREDICT: Final = re.compile(rf"^/v1/models/({MODEL_PATTERN}):predict\Z")
 #: The prefix that Envoy puts before the original path when it asks ext_authz.
 CHECK_PREFIX: Final = "/check"
+
+# -- nodes --------------------------------------------------------------------------------------------------
+#: ``node.cluster`` of an Envoy; the Python services use their names (:data:`gateway.state.Service`).
+NODE_ENVOY: Final = "envoy"
 
 # -- xDS ----------------------------------------------------------------------------------------------------
 #: Our own resource type. Its value has the wire format of ``google.protobuf.BytesValue``

@@ -100,9 +100,16 @@ class ModelPolicy(_Document, frozen=True, kw_only=True, tag="model"):
 
 
 class GatewayPolicy(_Document, frozen=True, kw_only=True, tag="gateway"):
-    """What holds for the gateway as a whole."""
+    """What holds for the gateway as a whole.
+
+    Attributes:
+        default_model: the model of a ``/v1/predict`` body that names none.
+        models: public names of the models that are served now; policies of withdrawn models may still be there,
+            for requests that were routed before.
+    """
 
     default_model: str | None = None
+    models: tuple[str, ...] = ()
 
 
 Policy = GatewayPolicy | ModelPolicy

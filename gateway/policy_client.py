@@ -19,12 +19,10 @@ class PolicySet:
 
     Attributes:
         models: by resource name (= route name); withdrawn ones stay until no request can still be routed by them.
-        served: public names of the models that are served now.
     """
 
     gateway: GatewayPolicy
     models: Mapping[str, ModelPolicy]
-    served: frozenset[str]
 
 
 #: Takes a new set; raises :class:`gateway.policy.PolicyError` to refuse it (the refusal becomes a NACK with its words).

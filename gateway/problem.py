@@ -7,9 +7,9 @@ a stack trace, an internal name, a backend's raw words or a secret.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
-import dataclasses
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Literal

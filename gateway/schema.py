@@ -291,7 +291,10 @@ class Schema:
             entry = entries.get(field.type_name.rsplit(".", 1)[-1])
             read, write = self._annotations(field, entry)
             if not keyword.iskeyword(field.name):
-                if field.type == FieldDescriptorProto.TYPE_MESSAGE or field.label == FieldDescriptorProto.LABEL_REPEATED:
+                if (
+                    field.type == FieldDescriptorProto.TYPE_MESSAGE
+                    or field.label == FieldDescriptorProto.LABEL_REPEATED
+                ):
                     yield f"{inner}@property"
                     yield f"{inner}def {field.name}(self) -> {read}: ..."
                 else:
@@ -338,7 +341,7 @@ def _types_of(cls: type_, field: str) -> list[type]:
 
 
 def _proto_name(python_name: str) -> str:
-    return python_name[:-1] if python_name.endswith("_") else python_name
+    return python_name.removesuffix("_")
 
 
 def _package(name: str) -> str:

@@ -1,10 +1,10 @@
 """Where the processes of one gateway meet: the state directory and its sockets.
 
-    STATE/keys.db, STATE/pepper        API keys (SQLite) and the secret that their hashes are keyed with
-    STATE/policy-<service>.json        last good policy of a service
-    STATE/processes.json               local model servers that the control plane wants (`run:`)
-    STATE/endpoints.json               where the supervisor runs them
-    STATE/sockets/*.sock               Unix sockets, directory mode 0700
+STATE/keys.db, STATE/pepper        API keys (SQLite) and the secret that their hashes are keyed with
+STATE/policy-<service>.json        last good policy of a service
+STATE/processes.json               local model servers that the control plane wants (`run:`)
+STATE/endpoints.json               where the supervisor runs them
+STATE/sockets/*.sock               Unix sockets, directory mode 0700
 """
 
 from __future__ import annotations

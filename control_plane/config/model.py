@@ -1,0 +1,147 @@
+"""The configuration as a frozen typed model (interface: ``gateway.yaml`` and ``backends/NAME.yaml``).
+
+Field names carry units; aliases are the operator's words. Files that the YAML names (schemas, labels) are already
+read: nothing downstream touches the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.policy import Datatype, ImageFormat, ServerKind
+
+Balance = Literal["least_busy", "round_robin", "random"]
+MIB = 1024 * 1024
+
+
+class Frozen(BaseModel):
+    """Settings shared by all parts of the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Address(Frozen):
+    """A TCP address."""
+
+    host: str
+    port: int = Field(ge=0, le=65535)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Target(Frozen):
+    """A share of a model's traffic."""
+
+    backend: str
+    weight: int = Field(default=1, ge=0, le=1_000_000)
+
+
+class Mirror(Frozen):
+    """A copy of some of a model's requests; its answers are thrown away."""
+
+    backend: str
+    percent: float = Field(default=100, ge=0, le=100)
+
+
+class Tensor(Frozen):
+    """One Open Inference input, made from the request. ``source`` is a JSON pointer."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    source: str = Field(alias="from")
+
+
+class Image(Frozen):
+    """An image inside the request: base64 or a data URI at a JSON pointer."""
+
+    source: str = Field(alias="from")
+    formats: tuple[ImageFormat, ...] = ("png", "jpeg")
+    max_pixels: int = Field(default=40_000_000, ge=1)
+
+
+class Input(Frozen):
+    """What a request must look like."""
+
+    json_schema: dict[str, Any] | bool | None = Field(default=None, alias="schema")
+    tensors: tuple[Tensor, ...] = ()
+    image: Image | None = None
+
+
+class Output(Frozen):
+    """How an answer is shaped."""
+
+    labels: tuple[str, ...] = ()
+    top_k: int | None = Field(default=None, ge=1)
+
+
+class Model(Frozen):
+    """One public model. ``targets`` always holds where its traffic goes: ``backend: x`` is one target."""
+
+    dialect: Literal["predict"] = "predict"
+    targets: tuple[Target, ...]
+    mirror: Mirror | None = None
+    input: Input = Input()
+    output: Output = Output()
+    max_body_bytes: int = Field(default=1 * MIB, alias="max_body", ge=1)
+    max_response_bytes: int = Field(default=4 * MIB, alias="max_response", ge=1)
+    timeout_s: float = Field(default=30, alias="timeout", gt=0)
+    retries: int = Field(default=3, ge=0, le=10)
+
+
+class Endpoint(Frozen):
+    """One model server."""
+
+    address: Address
+    weight: int = Field(default=1, ge=1, le=128)
+
+
+class Health(Frozen):
+    """How an endpoint is asked whether it can serve. ``path`` None: the server kind's own."""
+
+    path: str | None = None
+    interval_s: float = Field(default=2, alias="interval", gt=0)
+
+
+class Run(Frozen):
+    """A local process per replica; ``{port}`` in the command is replaced by a free port."""
+
+    command: tuple[str, ...]
+    replicas: int = Field(default=1, ge=1, le=64)
+    ready_within_s: float = Field(default=60, alias="ready_within", gt=0)
+
+
+class Backend(Frozen):
+    """A pool of identical model servers."""
+
+    server: ServerKind
+    path: str | None = None
+    model: str
+    endpoints: tuple[Endpoint, ...] = ()
+    balance: Balance = "least_busy"
+    max_in_flight: int | None = Field(default=None, ge=1)
+    health: Health = Health()
+    run: Run | None = None
+
+
+class State(Frozen):
+    """Where state is kept, and how a stop behaves."""
+
+    store: Literal["sqlite"] = "sqlite"
+    shared: Literal["none"] = "none"
+    drain_s: float = Field(default=30, alias="drain", ge=0)
+
+
+class Config(Frozen):
+    """A whole configuration: ``gateway.yaml`` with the descriptors of its backends folder."""
+
+    listen: tuple[Address, ...]
+    admin: Address
+    default_model: str | None = None
+    models: Mapping[str, Model]
+    backends: Mapping[str, Backend]
+    state: State = State()

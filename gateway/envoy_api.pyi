@@ -11,23 +11,40 @@ from google.protobuf.wrappers_pb2 import BoolValue, BytesValue, DoubleValue, Flo
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer as Repeated
 from google.protobuf.internal.containers import RepeatedScalarFieldContainer as Scalars
 from google.protobuf.message import Message
+from typing import TypeAlias
+_Any = Any
+_BoolValue = BoolValue
+_BytesValue = BytesValue
+_DoubleValue = DoubleValue
+_Duration = Duration
+_Empty = Empty
+_FloatValue = FloatValue
+_Int32Value = Int32Value
+_Int64Value = Int64Value
+_ListValue = ListValue
+_StringValue = StringValue
+_Struct = Struct
+_Timestamp = Timestamp
+_UInt32Value = UInt32Value
+_UInt64Value = UInt64Value
+_Value = Value
 class protobuf:
-    Any = Any
-    BoolValue = BoolValue
-    BytesValue = BytesValue
-    DoubleValue = DoubleValue
-    Duration = Duration
-    Empty = Empty
-    FloatValue = FloatValue
-    Int32Value = Int32Value
-    Int64Value = Int64Value
-    ListValue = ListValue
-    StringValue = StringValue
-    Struct = Struct
-    Timestamp = Timestamp
-    UInt32Value = UInt32Value
-    UInt64Value = UInt64Value
-    Value = Value
+    Any: TypeAlias = _Any
+    BoolValue: TypeAlias = _BoolValue
+    BytesValue: TypeAlias = _BytesValue
+    DoubleValue: TypeAlias = _DoubleValue
+    Duration: TypeAlias = _Duration
+    Empty: TypeAlias = _Empty
+    FloatValue: TypeAlias = _FloatValue
+    Int32Value: TypeAlias = _Int32Value
+    Int64Value: TypeAlias = _Int64Value
+    ListValue: TypeAlias = _ListValue
+    StringValue: TypeAlias = _StringValue
+    Struct: TypeAlias = _Struct
+    Timestamp: TypeAlias = _Timestamp
+    UInt32Value: TypeAlias = _UInt32Value
+    UInt64Value: TypeAlias = _UInt64Value
+    Value: TypeAlias = _Value
 class accesslog_v3:
     class AccessLog(Message):
         name: str
@@ -2127,6 +2144,12 @@ class route_v3:
         @property
         def action(self) -> Any: ...
         def __init__(self, *, action: Any | None = ...) -> None: ...
+    class FilterConfig(Message):
+        @property
+        def config(self) -> Any: ...
+        is_optional: bool
+        disabled: bool
+        def __init__(self, *, config: Any | None = ..., is_optional: bool | None = ..., disabled: bool | None = ...) -> None: ...
     class HeaderMatcher(Message):
         name: str
         exact_match: str

@@ -121,10 +121,11 @@ class Schema:
         yield "from google.protobuf.internal.containers import RepeatedCompositeFieldContainer as Repeated"
         yield "from google.protobuf.internal.containers import RepeatedScalarFieldContainer as Scalars"
         yield "from google.protobuf.message import Message"
+        yield "from typing import TypeAlias"
+        well_known = [name.removeprefix("google.protobuf.") for name in sorted(_WELL_KNOWN)]
+        yield from (f"_{name} = {name}" for name in well_known)
         yield "class protobuf:"
-        for name in sorted(_WELL_KNOWN):
-            short = name.removeprefix("google.protobuf.")
-            yield f"    {short} = {short}"
+        yield from (f"    {name}: TypeAlias = _{name}" for name in well_known)
         aliases = {package: alias for alias, package in ALIASES.items()}
         tops = sorted(top for top in self._tops() if top in self._messages)
         for package in sorted({_package(top) for top in tops}):

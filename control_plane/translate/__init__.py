@@ -1,0 +1,1 @@
+"""Pure functions from the configuration to Envoy resources and policies, one module per Envoy feature."""

@@ -10,6 +10,9 @@ from typing import Final
 
 #: Public model names (interface: ``[a-z0-9][a-z0-9._-]{0,63}``). RE2 and Python agree on it.
 MODEL_PATTERN: Final = "[a-z0-9][a-z0-9._-]{0,63}"
+#: Any number of a model name's characters: Envoy's RE2 has no room for the counted pattern, and names are matched
+#: exactly afterwards.
+MODEL_CHARACTERS: Final = "[a-z0-9._-]+"
 MODEL_NAME: Final = re.compile(rf"^{MODEL_PATTERN}\Z")
 
 # -- dynamic metadata ---------------------------------------------------------------------------------------

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 from control_plane.translate.wire import exact, full_match, metadata_string
 from gateway import envoy_api as api
-from gateway.names import ANY_MODEL, HEADER_MODELS, META_MODEL, MODEL_PATTERN, NS_AUTHZ, NS_ISG
+from gateway.names import ANY_MODEL, HEADER_MODELS, META_MODEL, MODEL_CHARACTERS, NS_AUTHZ, NS_ISG
 
 
 def model_access() -> api.rbac_v3.RBAC:
     """The filter's configuration: allow if any policy matches, else deny with policy ``none``."""
     permission = api.rbac_config_v3.Permission
-    named = _holds(NS_ISG, META_MODEL, full_match(MODEL_PATTERN))
+    named = _holds(NS_ISG, META_MODEL, full_match(MODEL_CHARACTERS))
     policies = {
         # `contains` needs these two CEL options, or the filter validates and then denies everything.
         "model_of_key": api.rbac_config_v3.Policy(

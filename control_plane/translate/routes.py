@@ -12,7 +12,7 @@ from control_plane.translate.model_name import model_name
 from control_plane.translate.model_routes import by_body, by_path
 from control_plane.translate.wire import any_of
 from gateway import envoy_api as api
-from gateway.names import MODEL_PATTERN, PATH_PREDICT
+from gateway.names import MODEL_CHARACTERS, PATH_PREDICT
 from gateway.policy import ModelPolicy
 
 ROUTES_PUBLIC: Final = "public"
@@ -46,7 +46,7 @@ def _entries(config: Config, policies: Mapping[str, ModelPolicy]) -> Iterable[En
     )
     yield Entry(
         name="model-predict",
-        match=path_regex(f"/v1/models/{MODEL_PATTERN}:predict"),
+        match=path_regex(f"/v1/models/{MODEL_CHARACTERS}:predict"),
         limits=limits,
         # ext_authz has checked the path's model against the key; ext_proc checks both again.
         filters=off(MODEL_NAME, MODEL_ACCESS),

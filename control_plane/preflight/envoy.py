@@ -1,0 +1,66 @@
+"""``envoy --mode validate`` in a subprocess: a configuration that would crash Envoy crashes only that."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+TIMEOUT_S: Final = 20.0
+_NOISE: Final = re.compile(r"^\[[^]]*]\[[^]]*]\[(?:info|warning|debug|trace)]")
+_PREFIX: Final = re.compile(r"^\[[^]]*]\[[^]]*]\[\w+]\[\w+] \[[^]]*] ")
+
+
+class PreflightError(Exception):
+    """Envoy does not take this configuration; the text is Envoy's reason."""
+
+
+def find_envoy() -> str | None:
+    """Path of the Envoy binary: ``ISG_ENVOY``, or beside this interpreter, or on PATH."""
+    beside = Path(sys.executable).with_name("envoy")
+    return os.environ.get("ISG_ENVOY") or (str(beside) if beside.exists() else shutil.which("envoy"))
+
+
+async def validate(bootstrap: str, *, envoy: str) -> None:
+    """Ask the real Envoy.
+
+    Raises:
+        PreflightError: Envoy refused, crashed or gave no answer.
+    """
+    with tempfile.TemporaryDirectory(prefix="isg-preflight-") as folder:
+        file = Path(folder) / "bootstrap.json"
+        file.write_text(bootstrap)
+        process = await asyncio.create_subprocess_exec(
+            envoy,
+            "--mode",
+            "validate",
+            "--disable-hot-restart",
+            "-c",
+            str(file),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            _, said = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
+        except TimeoutError:
+            raise PreflightError(f"envoy --mode validate gave no answer within {TIMEOUT_S:.0f} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    if process.returncode == 0:
+        return
+    if process.returncode is not None and process.returncode < 0:
+        raise PreflightError(f"this configuration crashes Envoy (signal {-process.returncode})")
+    raise PreflightError(reason(said.decode(errors="replace")))
+
+
+def reason(output: str) -> str:
+    """What Envoy said was wrong, without its log prefixes and its warnings."""
+    lines = [_PREFIX.sub("", line) for line in output.splitlines() if line and not _NOISE.match(line)]
+    return " ".join(dict.fromkeys(lines)) or "Envoy refused it without a reason"

@@ -1,0 +1,115 @@
+"""From a saved file to a live configuration: load, translate, ask the real Envoy, publish, or change nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from control_plane.config.errors import ConfigErrors
+from control_plane.config.load import load_with_sources
+from control_plane.config.model import Config, Endpoint
+from control_plane.preflight.envoy import PreflightError, validate
+from control_plane.preflight.static import static_bootstrap
+from control_plane.publish import Publisher, RefusedError
+from control_plane.translate.snapshot import translate
+from gateway.state import StateDir
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+#: What was refused, in the operator's words.
+Refused = ConfigErrors | PreflightError | RefusedError
+
+
+@dataclass(slots=True)
+class ConfigMetrics:
+    """How often the configuration was applied or refused."""
+
+    registry: CollectorRegistry
+    applied: Counter = field(init=False)
+    rejected: Counter = field(init=False)
+    valid: Gauge = field(init=False)
+    seconds: Gauge = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.applied = Counter("isg_config_applied_total", "Configurations made live.", registry=self.registry)
+        self.rejected = Counter("isg_config_rejected_total", "Configurations refused.", registry=self.registry)
+        self.valid = Gauge("isg_config_valid", "1 if the files as they are now are live.", registry=self.registry)
+        self.seconds = Gauge(
+            "isg_config_apply_seconds", "Time from reading the last change to everybody's ACK.", registry=self.registry
+        )
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Makes the files' content live, one change at a time.
+
+    Attributes:
+        local: reads where the replicas of local backends are.
+        wanted: told the configuration's local backends as soon as it is known to be good.
+        envoy: path of the binary for preflight; None skips it (and says so at start).
+        config: what is live.
+        problem: why the files as they are now are not live, None if they are.
+    """
+
+    path: Path
+    state: StateDir
+    publisher: Publisher
+    local: Callable[[], Mapping[str, tuple[Endpoint, ...]]]
+    wanted: Callable[[Config], None]
+    metrics: ConfigMetrics
+    envoy: str | None
+    config: Config | None = None
+    problem: str | None = "no configuration has been read yet"
+    sources: frozenset[Path] = frozenset()
+
+    async def files_changed(self) -> None:
+        """Read the files; make them live if they are good, else say why and change nothing."""
+        started = time.monotonic()
+        loaded = await asyncio.to_thread(load_with_sources, self.path)
+        self.sources = loaded.sources
+        if isinstance(loaded.result, ConfigErrors):
+            self._reject(loaded.result)
+        elif loaded.result == self.config:
+            self._live(self.config)
+        else:
+            await self._apply(loaded.result, started, changed=True)
+
+    async def endpoints_changed(self) -> None:
+        """Local replicas have moved: translate what is live again."""
+        if self.config is not None:
+            await self._apply(self.config, time.monotonic(), changed=False)
+
+    async def _apply(self, config: Config, started: float, *, changed: bool) -> None:
+        try:
+            translation = translate(config, self.state, self.local())
+            if changed and self.envoy is not None:
+                await validate(static_bootstrap(translation), envoy=self.envoy)
+            self.wanted(config)
+            silent = await self.publisher.publish(translation)
+        except (PreflightError, RefusedError) as error:
+            self._reject(error)
+            return
+        self._live(config)
+        if changed:
+            took_s = time.monotonic() - started
+            self.metrics.applied.inc()
+            self.metrics.seconds.set(took_s)
+            log.info("config_applied", models=len(config.models), backends=len(config.backends), took_ms=took_s * 1e3)
+        for node in silent:
+            log.warning("node_silent", node=node, meaning="it has not acknowledged the change within its deadline")
+
+    def _live(self, config: Config) -> None:
+        self.config, self.problem = config, None
+        self.metrics.valid.set(1)
+
+    def _reject(self, error: Refused) -> None:
+        self.problem = str(error)
+        self.metrics.rejected.inc()
+        self.metrics.valid.set(0)
+        log.error("config_rejected", reason=self.problem, meaning="nothing has changed")

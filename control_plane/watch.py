@@ -1,0 +1,84 @@
+"""Which files have changed: the operator's, and the supervisor's list of local endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from enum import Enum, auto
+from pathlib import Path
+from typing import Final
+
+from watchfiles import awatch
+
+#: A save is several events (truncate, write, rename): those within this time are one.
+_DEBOUNCE_MS: Final = 60
+_STEP_MS: Final = 20
+#: File systems that tell of nothing (network mounts) are looked at this often.
+_LOOK_ANYWAY_MS: Final = 1000
+
+Fingerprint = Mapping[Path, tuple[int, int, int]]
+
+
+class Changed(Enum):
+    """What changed."""
+
+    FILES = auto()
+    ENDPOINTS = auto()
+
+
+def fingerprint(sources: frozenset[Path]) -> Fingerprint:
+    """What the file system says of the sources and of every YAML file beside one of them (not of missing files)."""
+    beside = (path for folder in folders(sources) if folder.is_dir() for path in folder.glob("*.yaml"))
+    found: dict[Path, tuple[int, int, int]] = {}
+    for path in {*sources, *beside}:
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        found[path] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
+
+
+def folders(sources: frozenset[Path]) -> frozenset[Path]:
+    """The folders that sources lie in; a source may itself be a folder."""
+    return frozenset(path if path.is_dir() else path.parent for path in sources)
+
+
+async def changes(
+    sources: Callable[[], frozenset[Path]], endpoints: Path, *, watch_files: bool
+) -> AsyncIterator[Changed]:
+    """Yield whenever there is something new; what happens while the caller works is yielded afterwards.
+
+    Args:
+        sources: the files to look at, asked again after every yield: a save may name new ones.
+        endpoints: the supervisor's list.
+        watch_files: whether the operator's files are looked at.
+    """
+    # Nothing has been compared yet: the first round yields, for what was saved between the caller's look and now.
+    seen: Fingerprint | None = None
+    seen_endpoints = fingerprint(frozenset({endpoints})).get(endpoints)
+    while True:
+        watched = folders(sources()) if watch_files else frozenset[Path]()
+        present = [folder for folder in {*watched, endpoints.parent} if folder.is_dir()]
+        events = awatch(
+            *present,
+            debounce=_DEBOUNCE_MS,
+            step=_STEP_MS,
+            rust_timeout=_LOOK_ANYWAY_MS,
+            recursive=False,
+            yield_on_timeout=True,
+        )
+        async with aclosing(events):
+            async for _ in events:
+                now_endpoints = fingerprint(frozenset({endpoints})).get(endpoints)
+                if now_endpoints != seen_endpoints:
+                    seen_endpoints = now_endpoints
+                    yield Changed.ENDPOINTS
+                if not watch_files:
+                    continue
+                now = fingerprint(sources())
+                if now != seen:
+                    seen = now
+                    yield Changed.FILES
+                if folders(sources()) != watched:
+                    break

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 
 from control_plane.config.model import Address, Config, Endpoint
 from control_plane.preflight.envoy import find_envoy
-from control_plane.processes import read_endpoints, wanted_processes, write_processes
+from control_plane.processes import Process, read_endpoints, write_processes
 from control_plane.publish import Publisher
 from control_plane.reconcile import ConfigMetrics, Reconciler
 from control_plane.watch import Changed, changes
@@ -58,7 +58,7 @@ async def serve(places: Places, *, watch: bool) -> None:
         state=state,
         publisher=publisher,
         local=lambda: _local_endpoints(state),
-        wanted=lambda config: _want(config, state),
+        wanted=lambda config: write_processes(state, wanted_processes(config)),
         metrics=ConfigMetrics(REGISTRY),
         envoy=envoy,
     )
@@ -91,9 +91,24 @@ async def _withdraw(publisher: Publisher) -> None:
         publisher.withdraw_expired()
 
 
+def wanted_processes(config: Config) -> dict[str, Process]:
+    """The local model servers of a configuration, for the supervisor."""
+    return {
+        name: Process(
+            command=backend.run.command,
+            replicas=backend.run.replicas,
+            ready_within_s=backend.run.ready_within_s,
+            health_path=backend.health.path,
+            directory=str(config.backends_folder),
+        )
+        for name, backend in config.backends.items()
+        if backend.run is not None
+    }
+
+
 def _local_endpoints(state: StateDir) -> Mapping[str, tuple[Endpoint, ...]]:
     found: dict[str, tuple[Endpoint, ...]] = {}
-    for backend, addresses in read_endpoints(state.endpoints).items():
+    for backend, addresses in (read_endpoints(state) or {}).items():
         pairs = (address.rsplit(":", 1) for address in addresses)
         found[backend] = tuple(Endpoint(address=Address(host=host, port=int(port))) for host, port in pairs)
     return found

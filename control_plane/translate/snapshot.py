@@ -21,6 +21,7 @@ class Translation:
 
     Attributes:
         models: policies by public name.
+        longest_timeout_s: how long a request can stay on one of these routes once its body has arrived.
     """
 
     listeners: tuple[api.listener_v3.Listener, ...]
@@ -29,6 +30,7 @@ class Translation:
     endpoints: tuple[api.endpoint_v3.ClusterLoadAssignment, ...]
     gateway: GatewayPolicy
     models: Mapping[str, ModelPolicy]
+    longest_timeout_s: float
 
 
 def translate(config: Config, state: StateDir, local: Mapping[str, tuple[Endpoint, ...]]) -> Translation:
@@ -53,4 +55,5 @@ def translate(config: Config, state: StateDir, local: Mapping[str, tuple[Endpoin
         endpoints=tuple(load_assignment(name, pool) for name, pool in pools.items() if not has_dns_names(pool)),
         gateway=gateway_policy(config),
         models=policies,
+        longest_timeout_s=max((model.timeout_s for model in config.models.values()), default=0),
     )

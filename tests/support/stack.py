@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ import pytest
 from control_plane.bootstrap import bootstrap
 from control_plane.preflight.envoy import find_envoy
 from ext_authz.commands import create_key
-from gateway.state import StateDir
+from gateway.state import Service, StateDir
 
 READY_WITHIN_S = 20.0
+PARTS = ("control-plane", "ext-authz", "ext-proc", "envoy")
 
 
 def free_port() -> int:
@@ -81,17 +83,18 @@ class Stack:
         return create_key(self.state, tenant=tenant, models=tuple(models.split(",")), name=name, env="test").secret
 
     async def start(self, *parts: str) -> None:
-        """Start all parts (or some) and wait until the first request would succeed."""
-        self.state.prepare()
+        """Start some parts and wait until each is ready and Envoy serves."""
         self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        for part in parts or ("control-plane", "ext-authz", "ext-proc", "envoy"):
+        for part in parts:
             self.launch(part)
         await self.ready()
 
     async def ready(self) -> None:
         """Wait until every service is ready and Envoy serves."""
-        for service in ("control_plane", "ext_authz", "ext_proc"):
-            await until(f"{service} ready", lambda s=service: self._ready(s), READY_WITHIN_S)
+        services: tuple[Service, ...] = ("control_plane", "ext_authz", "ext_proc")
+        for service in services:
+            if service.replace("_", "-") in self.processes:
+                await until(f"{service} ready", partial(self.is_ready, service), READY_WITHIN_S)
         await until("envoy serves", self._serves, READY_WITHIN_S)
         await until("endpoints healthy", self._endpoints_healthy, READY_WITHIN_S)
 
@@ -163,9 +166,13 @@ class Stack:
                 body=await response.read(),
             )
 
-    async def _ready(self, service: str) -> bool:
-        path = str(self.state.admin_socket(service))  # type: ignore[arg-type] # one of the three by construction
-        return await _get_unix(path, "/ready") is not None
+    async def is_ready(self, service: Service) -> bool:
+        """Whether a service says that it can answer requests."""
+        return await _get_unix(str(self.state.admin_socket(service)), "/ready") is not None
+
+    async def metrics(self, service: Service) -> str:
+        """A service's metrics page."""
+        return await _get_unix(str(self.state.admin_socket(service)), "/metrics") or ""
 
     async def _serves(self) -> bool:
         with contextlib.suppress(aiohttp.ClientError):
@@ -225,12 +232,25 @@ def requires_envoy() -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, files: dict[str, str], *, first: tuple[str, ...] = ()) -> AsyncIterator[Stack]:
-    """A started stack; its processes' output is shown when the test fails."""
+async def running(
+    folder: Path,
+    files: dict[str, str],
+    *,
+    first: tuple[str, ...] = PARTS,
+    before: Callable[[Stack], Awaitable[Callable[[], Awaitable[None]]]] | None = None,
+) -> AsyncIterator[Stack]:
+    """A started stack; its processes' output is shown when the test fails.
+
+    Args:
+        first: the parts to start.
+        before: starts something of the test's own beforehand, and returns what ends it.
+    """
     requires_envoy()
     stack = Stack(folder)
+    stack.state.prepare()
     for name, text in files.items():
         stack.write(name, text)
+    end = await before(stack) if before else None
     try:
         await stack.start(*first)
         yield stack
@@ -240,3 +260,5 @@ async def running(folder: Path, files: dict[str, str], *, first: tuple[str, ...]
         raise
     finally:
         await stack.stop()
+        if end is not None:
+            await end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from control_plane.config.load import load
+from control_plane.config.loader import load
 from control_plane.preflight.static import static_bootstrap
 from control_plane.translate.filter_chain import GATE, HOLD, PAYLOAD, off
 from control_plane.translate.snapshot import translate

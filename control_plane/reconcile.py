@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from control_plane.config.errors import ConfigErrors
-from control_plane.config.load import load_with_sources
+from control_plane.config.loader import load_with_sources
 from control_plane.config.model import Config, Endpoint
 from control_plane.preflight.envoy import PreflightError, validate
 from control_plane.preflight.static import static_bootstrap
@@ -73,12 +73,12 @@ class Reconciler:
         started = time.monotonic()
         loaded = await asyncio.to_thread(load_with_sources, self.path)
         self.sources = loaded.sources
-        if isinstance(loaded.result, ConfigErrors):
-            self._reject(loaded.result)
-        elif loaded.result == self.config:
-            self._live(self.config)
+        if loaded.config is None:
+            self._reject(ConfigErrors(loaded.errors))
+        elif loaded.config == self.config:
+            self._live(loaded.config)
         else:
-            await self._apply(loaded.result, started, changed=True)
+            await self._apply(loaded.config, started, changed=True)
 
     async def endpoints_changed(self) -> None:
         """Local replicas have moved: translate what is live again."""

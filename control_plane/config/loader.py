@@ -107,6 +107,7 @@ class _Reading:
         return Config(
             listen=tuple(listener.address for listener in document.listen),
             admin=document.admin,
+            backends_folder=(self.path.parent / document.backends).resolve(),
             default_model=document.default_model,
             models={name: model for name, model in models.items() if model is not None},
             backends={name: backend for name, backend in backends.items() if backend is not None},

@@ -7,6 +7,7 @@ read: nothing downstream touches the disk.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -178,6 +179,7 @@ class State(Frozen):
 class Config(Frozen):
     """A whole configuration: ``gateway.yaml`` with the descriptors of its backends folder."""
 
+    backends_folder: Path = Path("backends")
     listen: tuple[Address, ...]
     admin: Address
     default_model: str | None = None

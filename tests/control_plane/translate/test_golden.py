@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from control_plane.config.load import load
+from control_plane.config.loader import load
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 

@@ -111,6 +111,11 @@ class Child:
             self._signal(signal.SIGKILL)
             await self._ended.wait()
 
+    def kill(self) -> None:
+        """End the program now; a stop that waits for it returns."""
+        self._stopping.set()
+        self._signal(signal.SIGKILL)
+
     async def _run_once(self) -> str:
         """Start, wait for the end; how it ended, in words."""
         if self._before_start is not None:

@@ -77,8 +77,8 @@ def plan(
         if process is None:
             retire += replicas
             continue
-        current = [replica for replica in replicas if _same_program(replica.process, process)]
-        outdated = [replica for replica in replicas if not _same_program(replica.process, process)]
+        current = [replica for replica in replicas if same_program(replica.process, process)]
+        outdated = [replica for replica in replicas if not same_program(replica.process, process)]
         retire += current[process.replicas :]
         replace += outdated
         used = {replica.number for replica in replicas} | {number for name, number in taken if name == backend}
@@ -88,6 +88,6 @@ def plan(
     return Plan(start=tuple(start), retire=tuple(retire), replace=tuple(replace))
 
 
-def _same_program(one: Process, other: Process) -> bool:
+def same_program(one: Process, other: Process) -> bool:
     """Whether a running server is what is wanted; its number and its patience may differ."""
     return (one.command, one.directory) == (other.command, other.directory)

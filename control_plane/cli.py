@@ -1,0 +1,176 @@
+"""The command ``isg``, and the composition root: the only module that knows all the services.
+
+Each command imports what it needs when it runs: ``isg keys`` must not wait for gRPC or pydantic.
+Exit codes: 0 fine, 1 the answer is no, 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import click
+
+from gateway.command_line import Places, places_options
+from gateway.state import StateDir
+
+DISTRIBUTION: Final = "inference-serving-gateway"
+#: Groups of commands that a service contributes: where each is found when it is asked for.
+CONTRIBUTED: Final = {"keys": ("ext_authz.commands", "Make, list and revoke API keys.")}
+
+
+class _LazyGroup(click.Group):
+    """A group whose contributed commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *CONTRIBUTED})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in CONTRIBUTED:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(CONTRIBUTED[cmd_name][0])
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [
+            (name, CONTRIBUTED[name][1] if name in CONTRIBUTED else self.commands[name].get_short_help_str(80))
+            for name in self.list_commands(ctx)
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name=DISTRIBUTION, prog_name="isg", message="%(prog)s %(version)s")
+def main() -> None:
+    """One door in front of a team's model servers.
+
+    \b
+    Example:
+      isg up -c examples/quickstart/gateway.yaml
+    """
+
+
+@main.command()
+@places_options
+@click.option("--watch/--no-watch", default=True, show_default=True, help="Make saved files live.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 64),
+    envvar="ISG_ENVOY_CONCURRENCY",
+    default=lambda: 1 if (os.cpu_count() or 1) < 4 else 2,
+    show_default="2, or 1 on less than four cores",
+    help="Envoy's worker threads.",
+)
+def up(places: Places, watch: bool, concurrency: int) -> None:
+    """Run all of it on this machine: Envoy, the three services, local model servers.
+
+    Prints `ready http://HOST:PORT` when the first request would succeed, and stops on SIGTERM or Ctrl-C without
+    losing an accepted request.
+
+    \b
+    Example:
+      isg up -c examples/quickstart/gateway.yaml
+    """
+    with _said_plainly():
+        from control_plane.up.supervisor import Options, run
+
+        run(
+            Options(
+                config=places.config,
+                state=places.state,
+                watch=watch,
+                concurrency=concurrency,
+                demo_key=_demo_key,
+            )
+        )
+
+
+@main.command("control-plane")
+@places_options
+@click.option("--watch/--no-watch", default=True, show_default=True, help="Make saved files live.")
+def control_plane(places: Places, watch: bool) -> None:
+    """Run the control plane alone (containers do).
+
+    \b
+    Example:
+      isg control-plane -c gateway.yaml --state /run/isg
+    """
+    with _said_plainly():
+        from control_plane.app import run
+
+        run(places, watch=watch)
+
+
+@main.command("ext-authz")
+@places_options
+def ext_authz(places: Places) -> None:
+    """Run the authorization service alone (containers do).
+
+    \b
+    Example:
+      isg ext-authz --state /run/isg
+    """
+    with _said_plainly():
+        from ext_authz.app import run
+
+        run(places.state)
+
+
+@main.command("ext-proc")
+@places_options
+def ext_proc(places: Places) -> None:
+    """Run the payload service alone (containers do).
+
+    \b
+    Example:
+      isg ext-proc --state /run/isg
+    """
+    with _said_plainly():
+        from ext_proc.app import run
+
+        run(places.state)
+
+
+def _demo_key(state: StateDir) -> str | None:
+    """The secret of a first key, or None where there are keys."""
+    from ext_authz.commands import create_key
+
+    if state.key_store.exists():
+        return None
+    return create_key(state, tenant="demo", models=("*",), name="made by isg up", env="test").secret
+
+
+@contextmanager
+def _said_plainly() -> Iterator[None]:
+    """Expected failures as lines on standard error and exit code 1, without a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(1)
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        click.echo(str(error), err=True)
+        sys.exit(1)
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether the error is the operator's to mend; looked up by module, since none of them may be imported yet."""
+    loaded = sys.modules
+    kinds: list[type[BaseException]] = [PermissionError]
+    if "control_plane.config" in loaded:
+        kinds.append(loaded["control_plane.config"].ConfigErrors)
+    if "control_plane.up.errors" in loaded:
+        kinds.append(loaded["control_plane.up.errors"].CannotStartError)
+    return isinstance(error, tuple(kinds))
+
+
+if __name__ == "__main__":
+    main(prog_name="isg")

@@ -1,0 +1,70 @@
+"""Stopping without losing a request: Envoy tells its clients to go, and ends when the last answer is out.
+
+SIGTERM alone makes Envoy drop what is in flight. So first its listeners drain: every answer tells its client to close
+(HTTP/1.1 ``connection: close``, HTTP/2 GOAWAY); then they stop to accept; then what is still in flight gets its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from control_plane.up.probe import HttpError, get
+
+Clock = Callable[[], float]
+
+#: Connections that are in use learn within it that they should close; new ones are still served.
+FAREWELL_S: Final = 1.0
+POLL_S: Final = 0.05
+_ACTIVE: Final = "http://envoy/stats?format=json&filter=^http\\..*\\.downstream_rq_active$"
+
+
+async def drain(admin: Path, *, at_most_s: float, clock: Clock) -> int:
+    """Drain Envoy's listeners.
+
+    Args:
+        admin: Envoy's admin socket.
+        at_most_s: how long requests in flight are waited for.
+        clock: seconds, monotonic.
+
+    Returns:
+        How many requests were still in flight when the time was over; 0 when none was lost.
+    """
+    deadline = clock() + at_most_s
+    try:
+        await get("http://envoy/drain_listeners?graceful&skip_exit", socket_path=admin, method="POST")
+        await asyncio.sleep(min(FAREWELL_S, at_most_s))
+        await get("http://envoy/drain_listeners", socket_path=admin, method="POST")
+        quiet = 0
+        while (left := await in_flight(admin)) or quiet < 2:
+            if clock() >= deadline:
+                return left
+            # Twice: a request may have arrived between the last answer and the look.
+            quiet = 0 if left else quiet + 1
+            await asyncio.sleep(POLL_S)
+    except HttpError:
+        # No Envoy, no requests.
+        return 0
+    return 0
+
+
+async def in_flight(admin: Path) -> int:
+    """Requests of clients that have no full answer yet, all listeners together.
+
+    Raises:
+        HttpError: Envoy does not answer.
+    """
+    _, body = await get(_ACTIVE, socket_path=admin)
+    return active_requests(json.loads(body))
+
+
+def active_requests(stats: dict[str, list[dict[str, object]]]) -> int:
+    """The sum of ``http.<listener>.downstream_rq_active`` in Envoy's ``/stats?format=json``, its own admin excepted."""
+    return sum(
+        value
+        for stat in stats.get("stats", ())
+        if not str(stat.get("name")).startswith("http.admin.") and isinstance(value := stat.get("value"), int)
+    )

@@ -1,0 +1,1 @@
+"""In what shape an answer goes out."""

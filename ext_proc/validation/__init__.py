@@ -1,0 +1,1 @@
+"""Is the payload right: JSON, schema, images, tensors."""

@@ -243,7 +243,7 @@ async def test_two_credentials_are_400(gateway: Stack, clean: Recorder, key: str
         gateway.port,
         f"POST /v1/predict HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\n"
         f"authorization: Bearer {other}\r\ncontent-type: application/json\r\ncontent-length: 12\r\n\r\n"
-         '{"text":"a"}',
+        '{"text":"a"}',
     )
     assert status == 400
     assert clean.received == []
@@ -336,7 +336,7 @@ async def test_other_content_types_and_encodings_are_415(gateway: Stack, clean: 
     status, _, _ = await raw(
         gateway.port,
         f"POST /v1/predict HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-length: 12\r\n\r\n"
-         '{"text":"a"}',
+        '{"text":"a"}',
     )
     assert status == 415
     assert clean.received == []

@@ -1,0 +1,77 @@
+"""What counts as a change of the operator's files, and that none is missed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from control_plane.watch import Changed, changes, fingerprint, folders
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "backends").mkdir()
+    path = tmp_path / "gateway.yaml"
+    path.write_text("version: 1\n")
+    return path
+
+
+def watch(config: Path, *, files: bool = True) -> AsyncIterator[Changed]:
+    sources = frozenset({config, config.parent / "backends"})
+    return changes(lambda: sources, config.parent / "state" / "endpoints.json", watch_files=files)
+
+
+async def following(events: AsyncIterator[Changed]) -> Changed:
+    async with asyncio.timeout(5):
+        return await anext(events)
+
+
+async def test_the_first_look_is_a_change_so_that_a_save_during_the_start_is_not_missed(config: Path) -> None:
+    async with aclosing(watch(config)) as events:  # type: ignore[type-var] # an async generator
+        assert await following(events) is Changed.FILES
+
+
+async def test_a_save_by_writing_and_one_by_renaming_are_seen(config: Path) -> None:
+    async with aclosing(watch(config)) as events:  # type: ignore[type-var] # an async generator
+        await following(events)
+        config.write_text("version: 1 # written\n")
+        assert await following(events) is Changed.FILES
+        new = config.with_suffix(".new")
+        new.write_text("version: 1 # renamed\n")
+        new.replace(config)
+        assert await following(events) is Changed.FILES
+
+
+async def test_a_new_descriptor_is_seen(config: Path) -> None:
+    async with aclosing(watch(config)) as events:  # type: ignore[type-var] # an async generator
+        await following(events)
+        (config.parent / "backends" / "new.yaml").write_text("server: http\n")
+        assert await following(events) is Changed.FILES
+
+
+async def test_endpoints_are_seen_also_when_files_are_not_watched(config: Path) -> None:
+    async with aclosing(watch(config, files=False)) as events:  # type: ignore[type-var] # an async generator
+        waiting = asyncio.create_task(following(events))
+        await asyncio.sleep(0.2)
+        config.write_text("version: 1 # not watched\n")
+        (config.parent / "state" / "endpoints.json").write_text("{}")
+        assert await waiting is Changed.ENDPOINTS
+
+
+def test_a_fingerprint_is_equal_until_something_changes(config: Path) -> None:
+    sources = frozenset({config, config.parent / "backends"})
+    before = fingerprint(sources)
+    assert fingerprint(sources) == before
+    (config.parent / "backends" / "a.yaml").write_text("x")
+    assert fingerprint(sources) != before
+
+
+def test_missing_files_have_no_fingerprint_and_their_folder_is_watched(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.yaml"
+    assert fingerprint(frozenset({missing})) == {}
+    assert folders(frozenset({missing})) == {tmp_path}

@@ -93,8 +93,11 @@ def _proceed(_: Proceed, of: Phase) -> bytes:
 
 
 def _rewritten(verdict: Rewrite) -> bytes:
+    # Envoy refuses a new body whose length is not that of the answer's content-length, and does not correct it itself
+    # in this phase (it does for requests whose headers another filter holds back).
+    headers = [_header("content-type", "application/json"), _header("content-length", str(len(verdict.body)))]
     common = ext_proc_v3.CommonResponse(
-        header_mutation=ext_proc_v3.HeaderMutation(set_headers=[_header("content-type", "application/json")]),
+        header_mutation=ext_proc_v3.HeaderMutation(set_headers=headers),
         body_mutation=ext_proc_v3.BodyMutation(body=verdict.body),
     )
     answer = ext_proc_v3.BodyResponse(response=common)

@@ -34,7 +34,8 @@ class _LazyGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         module = importlib.import_module(CONTRIBUTED[cmd_name][0])
         command = getattr(module, cmd_name)
-        assert isinstance(command, click.Command)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module.__name__}.{cmd_name} is not a command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -23,7 +23,7 @@ from control_plane.up.parts import ENVOY, envoy_program, service_programs
 from control_plane.up.plan import Replica
 from control_plane.up.readiness import Condition, Missing, until_ready
 from control_plane.up.replicas import ModelServers
-from control_plane.up.welcome import DemoKey, demo_key, welcome
+from control_plane.up.welcome import Demo, DemoKey, demo_key, welcome
 from gateway.state import Service, StateDir
 
 WHO: Final = "isg"
@@ -61,9 +61,11 @@ def run(options: Options) -> None:
             *service_programs(options.config, options.state, watch=options.watch),
             envoy_program(config, options.state, concurrency=options.concurrency),
         )
+        # Before the services start: the key store is still as the operator left it.
+        demo = demo_key(options.state, options.demo_key)
         console = Console(sys.stderr, terminal=sys.stderr.isatty())
         try:
-            asyncio.run(Supervisor(options, config, programs, console).run())
+            asyncio.run(Supervisor(options, config, programs, console, demo).run())
         finally:
             console.close()
 
@@ -71,8 +73,8 @@ def run(options: Options) -> None:
 class Supervisor:
     """One running gateway."""
 
-    def __init__(self, options: Options, config: Config, programs: Sequence[Program], console: Console) -> None:
-        self._options, self._config, self._console = options, config, console
+    def __init__(self, options: Options, config: Config, programs: Sequence[Program], console: Console, demo: Demo | None) -> None:
+        self._options, self._config, self._console, self._demo = options, config, console, demo
         self._url = probe.url_of(config.listen[0].host, config.listen[0].port)
         self._children = {program.name: Child(program, show=console.show) for program in programs}
         self._model_servers = ModelServers(options.state, show=console.show, probe=_replica_answers)
@@ -97,11 +99,10 @@ class Supervisor:
     async def _announce(self) -> None:
         """Say ``ready``, once, when a request would succeed."""
         began = time.monotonic()
-        demo = demo_key(self._options.state, self._options.demo_key)
         await until_ready(self._parts, report=self._report, clock=time.monotonic)
         await until_ready(self._front_door, report=self._report, clock=time.monotonic)
         self._console.show(WHO, f"ready after {time.monotonic() - began:.1f} s")
-        text = welcome(url=self._url, config=self._options.config, state=self._options.state, demo=demo)
+        text = welcome(url=self._url, config=self._options.config, state=self._options.state, demo=self._demo)
         sys.stdout.write(f"ready {self._url}\n{text}")
         sys.stdout.flush()
 

@@ -22,6 +22,13 @@ DISTRIBUTION: Final = "inference-serving-gateway"
 #: Groups of commands that a service contributes: where each is found when it is asked for.
 CONTRIBUTED: Final = {"keys": ("ext_authz.commands", "Make, list and revoke API keys.")}
 
+#: Failures that are the operator's to mend: shown without a traceback.
+EXPECTED: Final = (
+    ("control_plane.config", "ConfigErrors"),
+    ("control_plane.up.errors", "CannotStartError"),
+    ("ext_authz.api_keys.errors", "KeyStoreError"),
+)
+
 
 class _LazyGroup(click.Group):
     """A group whose contributed commands are imported when they are used."""
@@ -141,11 +148,11 @@ def ext_proc(places: Places) -> None:
 
 def _demo_key(state: StateDir) -> str | None:
     """The secret of a first key, or None where there are keys."""
-    from ext_authz.commands import create_key
+    from ext_authz.api_keys.lifecycle import create_key, list_keys
 
-    if state.key_store.exists():
+    if list_keys(state):
         return None
-    return create_key(state, tenant="demo", models=("*",), name="made by isg up", env="test").secret
+    return create_key(state, tenant="demo", models=("*",), name="made by isg up", env="demo").secret
 
 
 @contextmanager
@@ -164,13 +171,8 @@ def _said_plainly() -> Iterator[None]:
 
 def _is_expected(error: Exception) -> bool:
     """Whether the error is the operator's to mend; looked up by module, since none of them may be imported yet."""
-    loaded = sys.modules
-    kinds: list[type[BaseException]] = [PermissionError]
-    if "control_plane.config" in loaded:
-        kinds.append(loaded["control_plane.config"].ConfigErrors)
-    if "control_plane.up.errors" in loaded:
-        kinds.append(loaded["control_plane.up.errors"].CannotStartError)
-    return isinstance(error, tuple(kinds))
+    kinds = [getattr(sys.modules[module], name) for module, name in EXPECTED if module in sys.modules]
+    return isinstance(error, (PermissionError, *kinds))
 
 
 if __name__ == "__main__":

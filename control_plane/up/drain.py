@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -68,3 +70,17 @@ def active_requests(stats: dict[str, list[dict[str, object]]]) -> int:
         for stat in stats.get("stats", ())
         if not str(stat.get("name")).startswith("http.admin.") and isinstance(value := stat.get("value"), int)
     )
+
+
+def main(admin: str, at_most_s: str) -> int:
+    """Drain an Envoy of whom only the admin socket is known, as containers do before they stop.
+
+    Returns:
+        0, or 1 where requests were still in flight when the time was over.
+    """
+    left = asyncio.run(drain(Path(admin), at_most_s=float(at_most_s), clock=time.monotonic))
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:3]))

@@ -73,7 +73,9 @@ def run(options: Options) -> None:
 class Supervisor:
     """One running gateway."""
 
-    def __init__(self, options: Options, config: Config, programs: Sequence[Program], console: Console, demo: Demo | None) -> None:
+    def __init__(
+        self, options: Options, config: Config, programs: Sequence[Program], console: Console, demo: Demo | None
+    ) -> None:
         self._options, self._config, self._console, self._demo = options, config, console, demo
         self._url = probe.url_of(config.listen[0].host, config.listen[0].port)
         self._children = {program.name: Child(program, show=console.show) for program in programs}

@@ -65,7 +65,7 @@ def welcome(*, url: str, config: Path, state: StateDir, demo: Demo | None) -> st
         key, about = f"$(cat {_shell(demo.file)})", f"the demo key is in {demo.file}"
     else:
         key, about = demo.secret, f"a demo key was made, and kept in {demo.file}:\n  {demo.secret}"
-    filled = template.replace("{url}", url).replace("{key}", key).replace("{here}", str(own.parent))
+    filled = template.replace("{url}", url).replace("{key}", key).replace("{here}", _shell(own.parent))
     sockets = state.sockets
     return (
         f"\n{about}\n\n{filled.rstrip()}\n\n"

@@ -17,7 +17,7 @@ from ext_authz.api_keys.record import DEFAULT_TIER, KeyRecord
 from ext_authz.expiry import iso, parse_expiry
 from gateway.command_line import Places, places_options
 
-__all__ = ["CreatedKey", "InvalidKeyError", "KeyStoreError", "create_key", "keys"]
+__all__ = ["CreatedKey", "InvalidKeyError", "KeyStoreError", "create_key", "keys", "list_keys", "revoke_key"]
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -44,7 +44,9 @@ def create(
 ) -> None:
     """Create a key and print its secret, this once.
 
-    Example: isg keys create --tenant acme --models digits,language --expires 90d
+    \b
+    Example:
+      isg keys create --tenant acme --models digits,language --expires 90d
     """
     with _plain_errors():
         made = create_key(
@@ -71,7 +73,9 @@ def create(
 def list_command(*, places: Places, as_json: bool) -> None:
     """List all keys, the revoked and expired ones too. Never their secrets.
 
-    Example: isg keys list --json
+    \b
+    Example:
+      isg keys list --json
     """
     with _plain_errors():
         found = list_keys(places.state)
@@ -95,7 +99,9 @@ def list_command(*, places: Places, as_json: bool) -> None:
 def revoke(*, places: Places, key_id: str, as_json: bool) -> None:
     """Revoke a key for ever, by its id.
 
-    Example: isg keys revoke key_4fVq2aZr8Lw0XyTb
+    \b
+    Example:
+      isg keys revoke key_4fVq2aZr8Lw0XyTb
     """
     with _plain_errors():
         revoked = revoke_key(places.state, key_id)

@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 import uvloop
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from ext_proc.metrics import Metrics
 from ext_proc.rules import Rules, compile_rules
@@ -18,6 +19,7 @@ from gateway.state import StateDir
 from gateway.telemetry import configure_logging, serve_admin
 
 _GRACE_S: Final = 10.0
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger()
 
@@ -50,7 +52,7 @@ class RulesHolder:
         return None if self._rules is not None else "no policy yet"
 
 
-async def serve(state: StateDir) -> None:
+async def serve(state: StateDir, registry: CollectorRegistry = REGISTRY) -> None:
     """Serve until SIGTERM or SIGINT, then let exchanges in progress end.
 
     Raises:
@@ -59,10 +61,10 @@ async def serve(state: StateDir) -> None:
     state.prepare()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
 
-    metrics = Metrics()
+    metrics = Metrics(registry)
     holder = RulesHolder(metrics)
     server = PayloadServer(socket=state.ext_proc_socket, rules=holder.current, metrics=metrics)
     subscription = PolicySubscription(
@@ -71,7 +73,7 @@ async def serve(state: StateDir) -> None:
         cache=state.policy_file("ext_proc"),
         apply=holder.apply,
     )
-    admin = await serve_admin(state.admin_socket("ext_proc"), holder.missing)
+    admin = await serve_admin(state.admin_socket("ext_proc"), holder.missing, registry)
     tasks = [asyncio.create_task(subscription.run()), asyncio.create_task(_serve_once_ready(holder, server))]
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -83,6 +85,8 @@ async def serve(state: StateDir) -> None:
             task.cancel()
         await asyncio.gather(stopping, *tasks, return_exceptions=True)
         await admin.cleanup()
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)
         _log.info("stopped")
 
 

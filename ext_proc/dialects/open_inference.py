@@ -5,9 +5,7 @@ Specification: "Inference Request JSON Object" and "Inference Response JSON Obje
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -78,21 +76,8 @@ def from_inputs(document: dict[str, object]) -> list[Tensor]:
 
 def encode_request(request_id: str | None, inputs: list[Tensor]) -> bytes:
     """The body of ``POST /v2/models/{model}/infer``."""
-    head: dict[str, object] = {"id": request_id} if request_id else {}
-    try:
-        return _encode({**head, "inputs": [_input(tensor, tensor.data) for tensor in inputs]})
-    except OverflowError:
-        # Integers of more than 64 bits, which only floating datatypes admit.
-        exact = [_input(x, x.data if x.integer else [_as_double(element) for element in x.data]) for x in inputs]
-        return _encode({**head, "inputs": exact})
-
-
-def _input(tensor: Tensor, data: Sequence[Any]) -> dict[str, object]:
-    return {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype, "data": data}
-
-
-def _as_double(element: object) -> object:
-    return float(element) if type(element) is int else element
+    listed = [{"name": x.name, "shape": x.shape, "datatype": x.datatype, "data": x.data} for x in inputs]
+    return _encode({"id": request_id, "inputs": listed} if request_id else {"inputs": listed})
 
 
 def parse_answer(body: bytes) -> Answer:

@@ -52,9 +52,9 @@ def rewrite(body: bytes, policy: ModelPolicy, request_id: str | None) -> bytes:
     if len(body) > policy.max_response_bytes:
         raise bad_answer(f"the model server's answer is larger than {policy.max_response_bytes} bytes")
     if policy.server == "http":
-        return encode(_reshape_document(open_inference.parse_document(body), policy))
+        return _encode(_reshape_document(open_inference.parse_document(body), policy))
     answer = open_inference.parse_answer(body)
-    return encode(
+    return _encode(
         {
             "model": policy.model,
             "version": answer.version,
@@ -62,18 +62,6 @@ def rewrite(body: bytes, policy: ModelPolicy, request_id: str | None) -> bytes:
             "request_id": request_id,
         }
     )
-
-
-def encode(document: dict[str, Any]) -> bytes:
-    """JSON.
-
-    Raises:
-        Refused: 502 for an integer that has no place in it.
-    """
-    try:
-        return _encode(document)
-    except OverflowError:
-        raise bad_answer("the model server's answer has an integer of more than 64 bits") from None
 
 
 def _reshape_document(document: dict[str, Any], policy: ModelPolicy) -> dict[str, Any]:

@@ -38,12 +38,7 @@ class Tensor:
     @property
     def numeric(self) -> bool:
         """Whether its elements are scores, counts or the like: neither truth values nor strings."""
-        return self.integer or self.datatype in _FLOATS
-
-    @property
-    def integer(self) -> bool:
-        """Whether its datatype is one of the integers."""
-        return self.datatype in _INTEGERS
+        return self.datatype in _INTEGERS or self.datatype in _FLOATS
 
 
 class TensorError(ValueError):

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+NETWORK = "type.googleapis.com/envoy.extensions.filters.network"
 EXTENSION = "type.googleapis.com/envoy.extensions.filters.http"
 MUTATION_RULES = {"disallow_all": True, "allow_expression": {"regex": "content-type|content-length|retry-after|allow"}}
 
@@ -35,7 +36,7 @@ def config(
     mode = {"request_header_mode": "SKIP", "response_header_mode": "SKIP", "request_body_mode": "BUFFERED"}
     answer = {**mode, "response_header_mode": "SEND", "response_body_mode": "BUFFERED"}
     identity = {"x-isg-tenant": "acme", "x-isg-key-id": "k1", "x-isg-models": "*"}
-    filters = [
+    filters: list[tuple[str, str, dict[str, Any]]] = [
         ("identity", "set_metadata.v3.Config", {"metadata": [
             {"metadata_namespace": "envoy.filters.http.ext_authz", "value": identity}]}),
         ("payload", "ext_proc.v3.ExternalProcessor", {
@@ -60,7 +61,7 @@ def config(
         ("router", "router.v3.Router", {}),
     ]  # fmt: skip
     http = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{NETWORK}.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "public",
         "http_filters": [
             {"name": name, "typed_config": {"@type": f"{EXTENSION}.{kind}", **settings}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -16,13 +15,10 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-sys.path.insert(0, str(Path(__file__).parent))
-import live_chain
-import policies
-
 from ext_proc.metrics import Metrics
 from ext_proc.server import PayloadServer
 from gateway.policy import OutputRule
+from tests.ext_proc import live_chain, policies
 
 pytestmark = [
     pytest.mark.live,

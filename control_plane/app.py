@@ -12,9 +12,9 @@ import structlog
 import uvloop
 from prometheus_client import REGISTRY
 
-from control_plane.config.model import Address, Config, Endpoint
+from control_plane.config.model import Address, Endpoint
 from control_plane.preflight.envoy import find_envoy
-from control_plane.processes import Process, read_endpoints, write_processes
+from control_plane.processes import read_endpoints, wanted_processes, write_processes
 from control_plane.publish import Publisher
 from control_plane.reconcile import ConfigMetrics, Reconciler
 from control_plane.watch import Changed, changes
@@ -89,21 +89,6 @@ async def _withdraw(publisher: Publisher) -> None:
     while True:
         await asyncio.sleep(_WITHDRAW_EVERY_S)
         publisher.withdraw_expired()
-
-
-def wanted_processes(config: Config) -> dict[str, Process]:
-    """The local model servers of a configuration, for the supervisor."""
-    return {
-        name: Process(
-            command=backend.run.command,
-            replicas=backend.run.replicas,
-            ready_within_s=backend.run.ready_within_s,
-            health_path=backend.health.path,
-            directory=str(config.backends_folder),
-        )
-        for name, backend in config.backends.items()
-        if backend.run is not None
-    }
 
 
 def _local_endpoints(state: StateDir) -> Mapping[str, tuple[Endpoint, ...]]:

@@ -1,8 +1,9 @@
 """The two files by which the control plane and the supervisor of local model servers talk.
 
 ``processes.json``: which model servers the configuration wants (its ``run:`` parts). The control plane writes it,
-empty included, before it says that it is ready. ``endpoints.json``: every address that the supervisor has allotted to
-one; whether a server there is well is Envoy's to find out. Both are replaced as a whole, never changed in place.
+empty included, before it says that it is ready; the supervisor itself writes the first one, so that servers and control
+plane start side by side. ``endpoints.json``: every address that the supervisor has allotted to one; whether a server
+there is well is Envoy's to find out. Both are replaced as a whole, never changed in place.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
+from control_plane.config.model import Config
 from gateway.state import StateDir
 
 
@@ -43,6 +45,21 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 _T = TypeVar("_T")
+
+
+def wanted_processes(config: Config) -> dict[str, Process]:
+    """The local model servers of a configuration, by backend."""
+    return {
+        name: Process(
+            command=backend.run.command,
+            replicas=backend.run.replicas,
+            ready_within_s=backend.run.ready_within_s,
+            health_path=backend.health.path,
+            directory=str(config.backends_folder),
+        )
+        for name, backend in config.backends.items()
+        if backend.run is not None
+    }
 
 
 def read_processes(state: StateDir) -> dict[str, Process] | None:

@@ -22,6 +22,8 @@ _COMMANDS: Final[dict[Service, str]] = {
     "ext_authz": "ext-authz",
     "ext_proc": "ext-proc",
 }
+#: gRPC's own fork handlers are for programs that go on in Python after a fork; ours become another program.
+_ENVIRONMENT: Final = {"PYTHONUNBUFFERED": "1", "GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "ERROR"}
 #: Lines of Envoy are headed with its name by the supervisor, and every other word of the prefix costs width.
 _LOG_FORMAT: Final = "[%Y-%m-%d %T.%e] [%l] [%n] %v"
 
@@ -34,7 +36,7 @@ def service_programs(config: Path, state: StateDir, *, watch: bool) -> tuple[Pro
         Program(
             name=service,
             command=(sys.executable, "-m", "control_plane.cli", command, *places, *more.get(service, ())),
-            environment={"PYTHONUNBUFFERED": "1"},
+            environment=_ENVIRONMENT,
         )
         for service, command in _COMMANDS.items()
     )

@@ -14,6 +14,7 @@ from typing import Final
 
 from control_plane.config import load
 from control_plane.config.model import Config
+from control_plane.processes import wanted_processes, write_processes
 from control_plane.up import probe
 from control_plane.up.child import Child, Program
 from control_plane.up.claim import claim, require_ports
@@ -61,6 +62,8 @@ def run(options: Options) -> None:
             *service_programs(options.config, options.state, watch=options.watch),
             envoy_program(config, options.state, concurrency=options.concurrency),
         )
+        # The model servers need not wait for the control plane to say the same.
+        write_processes(options.state, wanted_processes(config))
         # Before the services start: the key store is still as the operator left it.
         demo = demo_key(options.state, options.demo_key)
         console = Console(sys.stderr, terminal=sys.stderr.isatty())

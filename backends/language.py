@@ -50,7 +50,7 @@ class LanguageModel:
                 arrays["priors"],
                 arrays["classes"].tolist(),
                 # a byte at a time is read from these: Python's own arrays are quicker at that than numpy's
-                array("H", arrays["transitions"].tobytes()),
+                array("I", arrays["transitions"].tobytes()),
                 arrays["features"].tolist(),
                 norm_probs=True,
                 tk_row=arrays["rows"].tolist(),

@@ -82,7 +82,7 @@ def unpack_language(file: Path) -> str:
         "weights": identifier.nb_ptc,
         "priors": identifier.nb_pc,
         "classes": np.array(identifier.nb_classes),
-        "transitions": np.asarray(identifier.tk_nextmove, dtype=np.uint16),
+        "transitions": np.asarray(identifier.tk_nextmove, dtype=np.uint32),
         "rows": np.asarray(identifier.tk_row, dtype=np.uint32),
         "features": np.asarray(identifier.tk_output, dtype=np.int32),
     }
@@ -98,6 +98,7 @@ def _save(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
         try:
             np.savez(part, allow_pickle=False, **arrays)
             part.close()
+            Path(part.name).chmod(0o644)  # others may serve it: there is no secret in it
             Path(part.name).replace(file)
         finally:
             Path(part.name).unlink(missing_ok=True)

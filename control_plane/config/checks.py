@@ -51,19 +51,19 @@ def check_backend(backend: Backend, *, sourced: bool) -> Iterator[Finding]:
         yield Finding(path=("run", "command"), message="the command must contain {port}, or nobody can reach it")
 
 
-def check_model(model: Model, backends: Mapping[str, Backend | None]) -> Iterator[Finding]:
+def check_model(model: Model, backends: Mapping[str, Backend | None] | None) -> Iterator[Finding]:
     """Rules of one model.
 
     Args:
-        backends: all descriptors; None for one with faults of its own.
+        backends: all descriptors, with None for one that has faults of its own; None when they could not be listed.
     """
     uses = _uses(model)
     for path, name in uses:
-        if name not in backends:
+        if backends is not None and name not in backends:
             yield Finding(path=path, message=f"no backend {shown(name)} in the backends folder{hint(name, backends)}")
     if model.targets and not sum(target.weight for target in model.targets):
         yield Finding(path=("targets",), message="the weights of all targets are 0")
-    known = [(path, name, backend) for path, name in uses if (backend := backends.get(name)) is not None]
+    known = [(path, name, backend) for path, name in uses if (backend := (backends or {}).get(name)) is not None]
     if known:
         _, first_name, first = known[0]
         for path, name, backend in known[1:]:

@@ -30,6 +30,15 @@ class ConfigError:
         return f"{self.file}:{self.line}:{self.column}: {self.message}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something wrong at a place of a file that the caller knows; line and column count from 1."""
+
+    line: int
+    column: int
+    message: str
+
+
 class ConfigErrors(Exception):  # noqa: N818 (it is several)
     """The configuration cannot be used. ``errors`` is sorted by file, line and column."""
 

@@ -7,8 +7,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from control_plane.config.errors import shown
-from control_plane.config.nodes import Fault
+from control_plane.config.errors import Fault, shown
 
 MAX_BYTES: Final = 1024 * 1024
 

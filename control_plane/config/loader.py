@@ -25,11 +25,10 @@ from control_plane.config.nodes import (
     Node,
     ReadyNode,
     ScalarNode,
-    UnreadableYaml,
-    parse,
     written,
 )
 from control_plane.config.nodes import find as find_node
+from control_plane.config.yaml_reader import UnreadableYaml, parse
 
 #: Faults after this many are not looked for.
 MAX_ERRORS: Final = 100
@@ -101,7 +100,7 @@ class _Reading:
         backends = self._backends(root)
         models = self._models(root, backends)
         self._check_default_model(root, models)
-        if document is None or self.errors:
+        if document is None or backends is None or self.errors:
             return None
         self._check_addresses(root, document)
         return Config(
@@ -116,7 +115,7 @@ class _Reading:
 
     # -- parts ----------------------------------------------------------------------------------------------
 
-    def _models(self, root: MappingNode, backends: Mapping[str, Backend | None]) -> dict[str, Model | None]:
+    def _models(self, root: MappingNode, backends: Mapping[str, Backend | None] | None) -> dict[str, Model | None]:
         node = root.values.get("models")
         if node is None:
             return {}
@@ -131,7 +130,7 @@ class _Reading:
             models[name] = self._model(node.keys[name], value, backends)
         return models
 
-    def _model(self, key: ScalarNode, node: Node, backends: Mapping[str, Backend | None]) -> Model | None:
+    def _model(self, key: ScalarNode, node: Node, backends: Mapping[str, Backend | None] | None) -> Model | None:
         if not isinstance(node, MappingNode):
             self._report(self.path, node, f"{_A_MAPPING}, found {found(node)}")
             return None
@@ -167,7 +166,8 @@ class _Reading:
         target = MappingNode(**place, keys={"backend": node.keys["backend"]}, values={"backend": backend})
         return node.replaced("backend", ListNode(**place, items=(target,)), by="targets")
 
-    def _backends(self, root: MappingNode) -> dict[str, Backend | None]:
+    def _backends(self, root: MappingNode) -> dict[str, Backend | None] | None:
+        """All descriptors, with None for a broken one; None when there is no folder to look into."""
         written_folder = root.values.get("backends")
         name = written_folder.text if isinstance(written_folder, ScalarNode) else None
         folder = self.path.parent / (name if name is not None else Document.model_fields["backends"].default)
@@ -178,7 +178,7 @@ class _Reading:
             reason = error.strerror if isinstance(error, OSError) else "its name holds a NUL character"
             place = written_folder if written_folder is not None else root
             self._report(self.path, place, f"backends folder {shown(str(folder))} cannot be read: {reason}")
-            return {}
+            return None
         backends: dict[str, Backend | None] = {}
         for file in files:
             if file.suffix == ".yaml":

@@ -24,6 +24,7 @@ NS_AUTHZ: Final = "envoy.filters.http.ext_authz"
 NS_LB: Final = "envoy.lb"
 
 META_MODEL: Final = "model"
+META_BODY_READ: Final = "body_read"
 META_VALIDATED: Final = "validated"
 VALIDATED_YES: Final = "yes"
 META_ENDPOINT: Final = "endpoint"

@@ -124,15 +124,17 @@ class PolicySubscription:
     async def run(self) -> None:
         """Load the last good policy from disk, then follow the control plane for ever."""
         self._start_from_cache()
-        delay_s = _FIRST_DELAY_S
+        delay_s, told = _FIRST_DELAY_S, ""
         while True:
             try:
                 async for _ in self._follow():
-                    delay_s = _FIRST_DELAY_S
+                    delay_s, told = _FIRST_DELAY_S, ""
                 reason = "the control plane ended the stream"
             except grpc.aio.AioRpcError as error:
-                reason = f"{error.code().name}: {error.details()}"
-            log.warning("policy_stream_ended", reason=reason, meaning="the last good policy stays in force")
+                reason = error.code().name
+            if reason != told:
+                log.warning("policy_stream_ended", reason=reason, meaning="the last good policy stays in force")
+                told = reason
             await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311 - spreads reconnects, guards nothing
             delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
 

@@ -18,8 +18,6 @@ def authorization() -> api.ext_authz_v3.ExtAuthz:
         transport_api_version="V3",
         failure_mode_allow=False,
         status_on_error=api.type_v3.HttpStatus(code="ServiceUnavailable"),
-        # Routes are matched again with the identity in metadata: model routes of path-named models need it.
-        clear_route_cache=True,
         http_service=api.ext_authz_v3.HttpService(
             server_uri=api.core_v3.HttpUri(
                 uri=f"http://{CLUSTER_EXT_AUTHZ}", cluster=CLUSTER_EXT_AUTHZ, timeout=seconds(TIMEOUT_S)

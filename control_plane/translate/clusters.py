@@ -41,7 +41,12 @@ def backend_cluster(name: str, backend: Backend, endpoints: tuple[Endpoint, ...]
         common_lb_config=api.cluster_v3.Cluster.CommonLbConfig(healthy_panic_threshold=api.type_v3.Percent(value=0)),
         circuit_breakers=_breakers(_max_requests(backend, len(endpoints))),
         outlier_detection=api.cluster_v3.OutlierDetection(
-            consecutive_5xx=uint32(3),
+            # Servers that are away (connections, 502 to 504) are ejected. A 500 is not counted: a few requests that a
+            # model cannot take would otherwise take it from everybody.
+            consecutive_gateway_failure=uint32(3),
+            enforcing_consecutive_gateway_failure=uint32(100),
+            enforcing_consecutive_5xx=uint32(0),
+            enforcing_success_rate=uint32(0),
             interval=seconds(1),
             base_ejection_time=seconds(2),
             max_ejection_percent=uint32(100),

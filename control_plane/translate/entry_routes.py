@@ -1,13 +1,15 @@
 """Entry routes: one per (path, method, content type). They decide which filters run and what is refused at once.
 
 The routes that are selected later, by the model, stand between an entry's refusals and the entry itself. The entry's
-own action is a 404: it is what remains when no model route matches, and it is never a way to a model server.
+own action names a cluster that does not exist, for a 404: it is what remains when no model route matches, and it is
+never a way to a model server. (A direct response would say the same, but Envoy takes no buffer limit from one.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from control_plane.translate.direct_responses import (
     Headers,
@@ -20,11 +22,14 @@ from control_plane.translate.direct_responses import (
     problem_route,
 )
 from control_plane.translate.filter_chain import HOLD, SIZE, limit
-from control_plane.translate.local_replies import ROUTE_MAX_BODY, problem_format
+from control_plane.translate.local_replies import ROUTE_MAX_BODY
 from control_plane.translate.model_name import JSON_CONTENT_TYPE
 from control_plane.translate.wire import struct
 from gateway import envoy_api as api
 from gateway.names import NS_ISG, PATH_HEALTH, ROUTE_ENTRY
+
+#: No cluster has this name.
+NOWHERE: Final = "nowhere"
 
 Match = Callable[[Headers], api.route_v3.RouteMatch]
 
@@ -64,18 +69,21 @@ def first_routes() -> list[api.route_v3.Route]:
     """What holds for every path: no body where none is read, and no way without a credential but the health path."""
     anywhere = _prefix("/")
     return [
-        *(
-            problem_route(
-                f"{ROUTE_ENTRY}body-on-{what}",
-                anywhere([header_matches(":method", "GET|HEAD"), matcher]),
-                status=400,
-                code="unexpected_body",
-                detail="This request must not have a body.",
-            )
-            for what, matcher in (
-                ("get", content_length(at_least=1)),
-                ("get-chunked", header_present("transfer-encoding")),
-            )
+        problem_route(
+            # No path matcher matches CONNECT; without a route it would wait in the buffer for an end that never comes.
+            f"{ROUTE_ENTRY}connect",
+            api.route_v3.RouteMatch(connect_matcher=api.route_v3.RouteMatch.ConnectMatcher()),
+            status=405,
+            code="method_not_allowed",
+            detail="This gateway is no tunnel.",
+            headers={"allow": "GET, HEAD, POST"},
+        ),
+        problem_route(
+            f"{ROUTE_ENTRY}body-on-get",
+            anywhere([header_matches(":method", "GET|HEAD"), content_length(at_least=1)]),
+            status=400,
+            code="unexpected_body",
+            detail="This request must not have a body.",
         ),
         health_route(f"{ROUTE_ENTRY}health", path(PATH_HEALTH)([header_matches(":method", "GET|HEAD")])),
         problem_route(
@@ -111,6 +119,14 @@ def entry_routes(entry: Entry) -> list[api.route_v3.Route]:
             headers={"allow": "POST"},
         ),
         problem_route(
+            f"{prefix}/query",
+            entry.match([header_matches(":path", r"[^?]*\?.*")]),
+            status=400,
+            # Envoy would pass it on to the model server, with whatever a client has put there by mistake.
+            code="unexpected_query",
+            detail="This path takes no query string.",
+        ),
+        problem_route(
             f"{prefix}/encoding",
             entry.match([header_present("content-encoding"), header_is("content-encoding", "identity", invert=True)]),
             status=415,
@@ -142,9 +158,7 @@ def entry_routes(entry: Entry) -> list[api.route_v3.Route]:
         api.route_v3.Route(
             name=prefix,
             match=entry.match([]),
-            direct_response=api.route_v3.DirectResponseAction(
-                status=404, body_format=problem_format(404, "unknown_model", "There is no such model.")
-            ),
+            route=api.route_v3.RouteAction(cluster=NOWHERE, cluster_not_found_response_code="NOT_FOUND"),
             request_body_buffer_limit=api.protobuf.UInt64Value(value=entry.limits.buffer),
             metadata=api.core_v3.Metadata(filter_metadata={NS_ISG: struct({ROUTE_MAX_BODY: str(max_body)})}),
             typed_per_filter_config={

@@ -9,24 +9,28 @@ from gateway import envoy_api as api
 from gateway.names import HEADER_PEER, HEADER_PREFIX
 
 _FORGEABLE: Final = (HEADER_PREFIX, "x-envoy-")
-#: Credentials, the peer's address, and the permission to compress answers that are read on their way back.
+#: Credentials, and the permission to compress answers that are read on their way back.
 _NOT_FOR_UPSTREAM: Final = (
     "authorization",
     "x-api-key",
     "proxy-authorization",
     "cookie",
-    HEADER_PEER,
     "accept-encoding",
 )
+
+
+def _without(prefixes: tuple[str, ...]) -> list[api.mutation_rules_v3.HeaderMutation]:
+    mutation = api.mutation_rules_v3.HeaderMutation
+    return [
+        mutation(remove_on_match=mutation.RemoveOnMatch(key_matcher=api.matcher_v3.StringMatcher(prefix=prefix)))
+        for prefix in prefixes
+    ]
 
 
 def early_headers() -> api.core_v3.TypedExtensionConfig:
     """Before routing and authorization: identity and addresses that a client sent are removed, ours are written."""
     mutation = api.mutation_rules_v3.HeaderMutation
-    rules = [
-        mutation(remove_on_match=mutation.RemoveOnMatch(key_matcher=api.matcher_v3.StringMatcher(prefix=prefix)))
-        for prefix in _FORGEABLE
-    ]
+    rules = _without(_FORGEABLE)
     peer = api.core_v3.HeaderValue(key=HEADER_PEER, value="%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%")
     rules.append(
         mutation(append=api.core_v3.HeaderValueOption(header=peer, append_action="OVERWRITE_IF_EXISTS_OR_ADD"))
@@ -42,6 +46,7 @@ def upstream_headers() -> api.header_mutation_v3.HeaderMutation:
         mutations=api.header_mutation_v3.Mutations(
             request_mutations=[
                 *(api.mutation_rules_v3.HeaderMutation(remove=name) for name in _NOT_FOR_UPSTREAM),
+                *_without(_FORGEABLE),
             ]
         )
     )

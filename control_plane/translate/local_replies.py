@@ -56,6 +56,12 @@ LOCAL_REPLIES: Final = (
         headers=_RETRY,
     ),
     LocalReply(
+        when=_begins("rbac_access_denied_matched_policy[empty_body]"),
+        status=400,
+        code="empty_body",
+        detail="The body is empty.",
+    ),
+    LocalReply(
         when=_begins("rbac_access_denied"),
         status=403,
         code="model_not_allowed",
@@ -93,6 +99,12 @@ LOCAL_REPLIES: Final = (
         code="validation_unavailable",
         detail="Validation is not available. Try again.",
         headers=_RETRY,
+    ),
+    LocalReply(
+        when=_begins("cluster_not_found"),
+        status=404,
+        code="unknown_model",
+        detail="There is no such model.",
     ),
     *(
         LocalReply(

@@ -37,9 +37,17 @@ def gate(namespace: str, key: str, value: str) -> api.rbac_v3.RBAC:
 
     DENY with a policy of its own name makes this reply distinguishable from row 4's in ``response.code_details``.
     """
-    verdict = _holds(namespace, key, exact(value))
-    denied = _policy(api.rbac_config_v3.Permission(not_rule=verdict))
-    return api.rbac_v3.RBAC(rules=api.rbac_config_v3.RBAC(action="DENY", policies={"not_validated": denied}))
+    policies = {
+        # An empty body opens no ext_proc stream, and only here is it known to be empty however it was framed.
+        # Policies are tried in the order of their names.
+        "empty_body": api.rbac_config_v3.Policy(
+            permissions=[api.rbac_config_v3.Permission(any=True)],
+            principals=[api.rbac_config_v3.Principal(any=True)],
+            condition=_call("_==_", [_select("request", "size"), _integer(0)]),
+        ),
+        "not_validated": _policy(api.rbac_config_v3.Permission(not_rule=_holds(namespace, key, exact(value)))),
+    }
+    return api.rbac_v3.RBAC(rules=api.rbac_config_v3.RBAC(action="DENY", policies=policies))
 
 
 def _policy(permission: api.rbac_config_v3.Permission) -> api.rbac_config_v3.Policy:
@@ -56,16 +64,22 @@ def _holds(namespace: str, key: str, matcher: api.matcher_v3.StringMatcher) -> a
 
 
 def _listed() -> api.expr_v1alpha1.Expr:
-    models = _index(_index(_filter_metadata(), NS_AUTHZ), HEADER_MODELS)
-    model = _index(_index(_filter_metadata(), NS_ISG), META_MODEL)
+    models = _index(_index(_select("metadata", "filter_metadata"), NS_AUTHZ), HEADER_MODELS)
+    model = _index(_index(_select("metadata", "filter_metadata"), NS_ISG), META_MODEL)
     item = _call("_+_", [_call("_+_", [_text(","), model]), _text(",")])
     return _call("contains", [item], target=models)
 
 
-def _filter_metadata() -> api.expr_v1alpha1.Expr:
+def _select(name: str, field: str) -> api.expr_v1alpha1.Expr:
     result = api.expr_v1alpha1.Expr()
-    result.select_expr.operand.ident_expr.name = "metadata"
-    result.select_expr.field = "filter_metadata"
+    result.select_expr.operand.ident_expr.name = name
+    result.select_expr.field = field
+    return result
+
+
+def _integer(value: int) -> api.expr_v1alpha1.Expr:
+    result = api.expr_v1alpha1.Expr()
+    result.const_expr.int64_value = value
     return result
 
 

@@ -8,35 +8,38 @@ from __future__ import annotations
 
 from typing import Final
 
-from control_plane.config.model import Backend, Config, Mirror, Model, Target
+from control_plane.config.model import Backend, Config, Mirror, Target
 from control_plane.translate.clusters import backend_cluster_name
-from control_plane.translate.filter_chain import PAYLOAD
+from control_plane.translate.filter_chain import HOLD, PAYLOAD, limit
 from control_plane.translate.payload import answer_rewritten
 from control_plane.translate.wire import exact, extension, full_match, metadata_string, seconds, uint32
 from gateway import envoy_api as api
 from gateway.names import HEADER_TENANT, META_MODEL, NS_AUTHZ, NS_ISG, PATH_PREDICT
 from gateway.policy import ModelPolicy, resource_name
 
-_RETRY_ON: Final = "connect-failure,refused-stream,reset,5xx"
+_RETRY_ON: Final = "connect-failure,refused-stream,reset,gateway-error"
 
 
-def by_body(name: str, config: Config, policy: ModelPolicy) -> api.route_v3.Route:
+def by_body(name: str, config: Config, policy: ModelPolicy, buffer_bytes: int) -> api.route_v3.Route:
     """``POST /v1/predict`` whose body names this model."""
     match = api.route_v3.RouteMatch(
         path=PATH_PREDICT, dynamic_metadata=[metadata_string(NS_ISG, META_MODEL, exact(name))]
     )
-    return _route(match, config, config.models[name], policy)
+    return _route(match, config, policy, buffer_bytes)
 
 
-def by_path(name: str, config: Config, policy: ModelPolicy) -> api.route_v3.Route:
+def by_path(name: str, config: Config, policy: ModelPolicy, buffer_bytes: int) -> api.route_v3.Route:
     """``POST /v1/models/{model}:predict``: ext_authz has checked the model; its identity selects this route."""
     match = api.route_v3.RouteMatch(
         path=f"/v1/models/{name}:predict", dynamic_metadata=[metadata_string(NS_AUTHZ, HEADER_TENANT, full_match(".+"))]
     )
-    return _route(match, config, config.models[name], policy)
+    return _route(match, config, policy, buffer_bytes)
 
 
-def _route(match: api.route_v3.RouteMatch, config: Config, model: Model, policy: ModelPolicy) -> api.route_v3.Route:
+def _route(
+    match: api.route_v3.RouteMatch, config: Config, policy: ModelPolicy, buffer_bytes: int
+) -> api.route_v3.Route:
+    model = config.models[policy.model]
     backend = config.backends[model.targets[0].backend]
     action = api.route_v3.RouteAction(
         timeout=seconds(model.timeout_s),
@@ -46,14 +49,21 @@ def _route(match: api.route_v3.RouteMatch, config: Config, model: Model, policy:
     _aim(action, model.targets)
     if model.mirror is not None:
         action.request_mirror_policies.append(_mirror(model.mirror))
-    route = api.route_v3.Route(name=resource_name(policy), match=match, route=action)
+    route = api.route_v3.Route(
+        name=resource_name(policy),
+        match=match,
+        route=action,
+        # Read from this route, not from the entry, by the time that the body leaves ext_proc and the answer comes.
+        request_body_buffer_limit=api.protobuf.UInt64Value(value=buffer_bytes),
+        typed_per_filter_config={HOLD: limit(buffer_bytes)},
+    )
     if policy.rewrites_answer:
         route.typed_per_filter_config[PAYLOAD].CopyFrom(answer_rewritten())
     return route
 
 
 def upstream_path(backend: Backend) -> str:
-    """Where a model server takes a translated request; the client's query string is not passed on."""
+    """Where a model server takes a translated request."""
     if backend.path is not None:
         return backend.path
     return f"/v2/models/{backend.model}/infer"
@@ -77,7 +87,8 @@ def _mirror(mirror: Mirror) -> api.route_v3.RouteAction.RequestMirrorPolicy:
 
 def _retry_policy(retries: int) -> api.route_v3.RetryPolicy:
     return api.route_v3.RetryPolicy(
-        # `reset` repeats a POST that may have started: right for inference, which changes nothing.
+        # `reset` repeats a POST that may have started: right for inference, which changes nothing. A 500 is the model's
+        # own word on this input: repeated, it would be said again.
         retry_on=_RETRY_ON,
         num_retries=uint32(retries),
         retry_host_predicate=[

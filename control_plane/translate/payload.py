@@ -39,7 +39,7 @@ def payload() -> api.ext_proc_filter_v3.ExternalProcessor:
         route_cache_action="RETAIN",
         # Even a compromised payload service can set nothing but these.
         mutation_rules=api.mutation_rules_v3.HeaderMutationRules(
-            disallow_all=true(), allow_expression=regex("content-type|content-length|retry-after|allow|:status")
+            disallow_all=true(), allow_expression=regex("content-type|content-length|retry-after|allow")
         ),
         request_attributes=[ATTR_ROUTE, ATTR_PATH, ATTR_REQUEST_ID, ATTR_TRACEPARENT],
         response_attributes=[ATTR_RESPONSE_DETAILS],

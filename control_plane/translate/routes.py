@@ -8,7 +8,7 @@ from typing import Final
 from control_plane.config.model import Config, Model
 from control_plane.translate.entry_routes import Entry, Limits, entry_routes, first_routes, last_route, path, path_regex
 from control_plane.translate.filter_chain import MODEL_ACCESS, MODEL_NAME, off
-from control_plane.translate.model_name import model_name
+from control_plane.translate.model_name import model_name, model_of_path
 from control_plane.translate.model_routes import by_body, by_path
 from control_plane.translate.wire import any_of
 from gateway import envoy_api as api
@@ -30,6 +30,8 @@ def route_configuration(config: Config, policies: Mapping[str, ModelPolicy]) -> 
     routes.append(last_route())
     return api.route_v3.RouteConfiguration(
         name=ROUTES_PUBLIC,
+        # The entry routes' cluster does not exist on purpose.
+        validate_clusters=api.protobuf.BoolValue(value=False),
         virtual_hosts=[api.route_v3.VirtualHost(name="all", domains=["*"], routes=routes)],
     )
 
@@ -42,15 +44,15 @@ def _entries(config: Config, policies: Mapping[str, ModelPolicy]) -> Iterable[En
         match=path(PATH_PREDICT),
         limits=limits,
         filters={MODEL_NAME: any_of(model_name(config.default_model))},
-        models=[by_body(name, config, policies[name]) for name in models],
+        models=[by_body(name, config, policies[name], limits.buffer) for name in models],
     )
     yield Entry(
         name="model-predict",
         match=path_regex(f"/v1/models/{MODEL_CHARACTERS}:predict"),
         limits=limits,
         # ext_authz has checked the path's model against the key; ext_proc checks both again.
-        filters=off(MODEL_NAME, MODEL_ACCESS),
-        models=[by_path(name, config, policies[name]) for name in models],
+        filters={MODEL_NAME: any_of(model_of_path()), **off(MODEL_ACCESS)},
+        models=[by_path(name, config, policies[name], limits.buffer) for name in models],
     )
 
 

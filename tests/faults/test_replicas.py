@@ -64,7 +64,7 @@ async def test_a_replica_killed_under_load_fails_no_request_and_is_used_again_wi
             await until(f"replica {port} serves", lambda port=port: serves(port), 20)
         descriptor = f"server: kserve\nmodel: language\nendpoints: ['127.0.0.1:{ports[0]}', '127.0.0.1:{ports[1]}']\n"
         async with running(tmp_path, {"gateway.yaml": GATEWAY, "backends/main.yaml": descriptor}) as stack:
-            key = stack.key()
+            key = await stack.key()
             async with traffic(stack, key, per_second=120, kinds=(VALID,)) as seen:
                 for _ in range(2):
                     await asyncio.sleep(1)
@@ -92,7 +92,7 @@ async def test_the_least_busy_replica_takes_the_load_of_a_slow_one(tmp_path: Pat
     try:
         descriptor = f"server: kserve\nmodel: m\nendpoints: ['{fast.address}', '{slow.address}']\n"
         async with running(tmp_path, {"gateway.yaml": GATEWAY, "backends/main.yaml": descriptor}) as stack:
-            key = stack.key()
+            key = await stack.key()
             await drive(stack, key, requests=200, at_once=8)
         assert len(fast.received) > 3 * len(slow.received), (len(fast.received), len(slow.received))
         assert slow.received, "it is slow, not gone"

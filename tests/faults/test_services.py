@@ -56,9 +56,9 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory, recorder: Recorder) 
         yield stack
 
 
-@pytest.fixture(scope="module")
-def key(gateway: Stack) -> str:
-    return gateway.key()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def key(gateway: Stack) -> str:
+    return await gateway.key()
 
 
 def nothing_passed_that_must_not(recorder: Recorder, seen: Traffic) -> None:
@@ -172,7 +172,7 @@ async def test_ext_proc_that_ends_its_stream_without_an_answer_lets_nothing_thro
     recorder.received.clear()
     parts = ("control-plane", "ext-authz", "envoy")
     async with running(tmp_path, files(recorder), first=parts, before=lambda s: rogue(s, ends_with_ok)) as stack:
-        key = stack.key()
+        key = await stack.key()
         await until("policy", lambda: stack.is_ready("ext_authz"))
         await asyncio.sleep(1)
         reply = await stack.predict(VALID.body, key)

@@ -46,9 +46,9 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory, recorder: Recorder) 
         yield stack
 
 
-@pytest.fixture(scope="module")
-def key(gateway: Stack) -> str:
-    return gateway.key()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def key(gateway: Stack) -> str:
+    return await gateway.key()
 
 
 async def status(gateway: Stack, key: str, model: str) -> int:

@@ -19,9 +19,7 @@ async def h2_post(port: int, path: str, body: bytes, key: str, timeout_s: float 
         async with asyncio.timeout(timeout_s):
             return await _exchange(reader, writer, path, body, key)
     finally:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+        writer.transport.abort()
 
 
 async def _exchange(

@@ -29,9 +29,8 @@ async def raw(port: int, data: bytes | str, timeout_s: float = 10) -> tuple[int,
         sending.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await sending
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+        # What was not sent after an early refusal is not worth waiting for.
+        writer.transport.abort()
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:

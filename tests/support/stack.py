@@ -78,9 +78,14 @@ class Stack:
         temporary.write_text(text.replace("PORT", str(self.port)))
         temporary.replace(path)
 
-    def key(self, models: str = "*", *, tenant: str = "acme", name: str = "test") -> str:
-        """A new API key's secret."""
-        return create_key(self.state, tenant=tenant, models=tuple(models.split(",")), name=name, env="test").secret
+    async def key(self, models: str = "*") -> str:
+        """The secret of a new API key that is in effect everywhere."""
+        created = create_key(self.state, tenant="acme", models=tuple(models.split(",")), name="test", env="test")
+        await until("the key is in effect", lambda: self._knows(created.secret))
+        return created.secret
+
+    async def _knows(self, secret: str) -> bool:
+        return (await self.predict(b"not json", secret)).status != 401
 
     async def start(self, *parts: str) -> None:
         """Start some parts and wait until each is ready and Envoy serves."""

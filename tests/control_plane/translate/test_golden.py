@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from control_plane.config.loader import load
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
+from control_plane.config.loader import load
 from control_plane.config.model import Address, Config, Endpoint
 from control_plane.preflight.envoy import find_envoy, validate
 from control_plane.preflight.static import static_bootstrap

@@ -16,6 +16,7 @@ from typing import Final, TextIO
 #: Lines that wait for a slow reader; past that they are dropped and counted.
 QUEUE_LINES: Final = 10_000
 _NAME_WIDTH: Final = 14
+_BRIEF: Final = 160
 _COLOURS: Final = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 _LEVEL_COLOURS: Final = {"warning": 33, "error": 31, "critical": 31}
 _PLAIN_KEYS: Final = frozenset({"event", "level", "timestamp", "process", "exception"})
@@ -34,6 +35,18 @@ def render(name: str, line: str, *, terminal: bool) -> str:
         return line if record is not None else f"{name:<{_NAME_WIDTH}} | {line}"
     colour = _COLOURS[zlib.crc32(name.encode()) % len(_COLOURS)]
     return f"\x1b[{colour}m{name:<{_NAME_WIDTH}}\x1b[0m | {_printable(line) if record is None else _readable(record)}"
+
+
+def brief(line: str) -> str:
+    """A line as a remark in another one: what happened and why, cut short.
+
+    >>> brief('{"event": "failed", "reason": "no disk", "timestamp": "..."}')
+    'failed: no disk'
+    """
+    record = _record(line)
+    if record is not None:
+        line = ": ".join(str(record[key]) for key in ("event", "reason") if key in record)
+    return line if len(line) <= _BRIEF else line[:_BRIEF] + "…"
 
 
 def _record(line: str) -> dict[str, object] | None:

@@ -19,7 +19,7 @@ from control_plane.up import probe
 from control_plane.up.child import Child, Program
 from control_plane.up.claim import claim, require_ports
 from control_plane.up.drain import drain
-from control_plane.up.output import Console
+from control_plane.up.output import Console, brief
 from control_plane.up.parts import ENVOY, envoy_program, service_programs
 from control_plane.up.plan import Replica
 from control_plane.up.readiness import Condition, Missing, until_ready
@@ -146,7 +146,7 @@ class Supervisor:
         replicas = {replica.name: child for replica, child in self._model_servers}
         for what in missing:
             child = self._children.get(what.subject) or replicas.get(what.subject)
-            words = " / ".join(child.last_words) if child is not None else ""
+            words = " / ".join(dict.fromkeys(map(brief, child.last_words))) if child is not None else ""
             self._console.show(
                 WHO, f"not ready yet: {what.subject}: {what.words}" + (f" (its last words: {words})" if words else "")
             )

@@ -17,7 +17,7 @@ class _Namespace:
     def __init__(self, package: str) -> None:
         self._package = package
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the stub file has the types
         try:
             found = message(f"{self._package}.{name}")
         except KeyError:

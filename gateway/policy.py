@@ -129,9 +129,10 @@ def decode(document: bytes) -> Policy:
         PolicyError: it is not a policy, or has members that this version does not know.
     """
     try:
-        return _decoder.decode(document)
+        policy: Policy = _decoder.decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PolicyError(f"not a policy that this version can enforce: {error}") from error
+    return policy
 
 
 def resource_name(policy: Policy) -> str:

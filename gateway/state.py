@@ -30,7 +30,7 @@ class StateDir:
 
     @property
     def sockets(self) -> Path:
-        """Directory of the Unix sockets: below the root, or in the temporary directory where the path would be too long."""
+        """Directory of the Unix sockets: below the root, or in the temporary directory if its path is too long."""
         wanted = self.root.absolute() / "sockets"
         if len(os.fsencode(wanted)) <= _MAX_SOCKET_DIR:
             return wanted

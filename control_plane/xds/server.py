@@ -1,196 +1,235 @@
-"""The ADS server: streams of any number of clients on a Unix socket, each from the snapshot of its group.
-
-One task reads and one writes per stream; neither holds anything while it waits, so a client that never reads delays
-nobody.
-"""
+"""The ADS server: gRPC on a Unix socket, one snapshot per group of nodes."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import socket as sockets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISSOCK
 from typing import Final
 
 import grpc
 import grpc.aio
-import structlog
-from google.protobuf.message import DecodeError
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry
 
-from control_plane.xds import delta
-from control_plane.xds.metrics import XdsMetrics, short
-from control_plane.xds.nodes import NodeView, Settled
-from control_plane.xds.ordering import DEFAULT_ORDER, Order, Wait
+from control_plane.xds.metrics import XdsMetrics
+from control_plane.xds.nodes import NodeView, Settled, Standing, standing, sum_up, view_types
+from control_plane.xds.ordering import DEFAULT_ORDER, PATIENCE_S, Order
 from control_plane.xds.snapshot import Snapshot
-from control_plane.xds.stream import InvalidRequestError, Stream
-from control_plane.xds.subscription import Verdict
+from control_plane.xds.stream import RefusedStreamError, Stream
+
+_log = logging.getLogger(__name__)
 
 SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),  # names and versions of many thousand resources
     ("grpc.max_send_message_length", -1),
-    ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Clients notice a frozen server by pings of their own; the default would punish them for it.
-    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
-    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 500),  # clients look after us more often than by default
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
 )
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+@dataclass(slots=True)
+class _Group:
+    """Nodes that get the same."""
+
+    snapshot: Snapshot | None = None
+    published_at: float | None = None  # until the last node has acknowledged
+    streams: list[Stream] = field(default_factory=list)
+
+
+class _GrpcTransport:
+    """A stream of raw messages over grpc.aio."""
+
+    def __init__(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        self._context = context
+
+    async def read(self) -> bytes | None:
+        """See :class:`control_plane.xds.stream.Transport`."""
+        message = await self._context.read()
+        return None if message is grpc.aio.EOF else bytes(message)
+
+    async def write(self, message: bytes) -> None:
+        """See :class:`control_plane.xds.stream.Transport`."""
+        await self._context.write(message)
 
 
 class AdsServer:
-    """Serves ``DeltaAggregatedResources``.
+    """Serves one :class:`Snapshot` per group, which is the ``node.cluster`` of its nodes.
 
-    Args:
-        registry: where the metrics go.
-        order: types in the order of sending.
-        clock: monotonic seconds.
-        wall_clock: seconds since the epoch.
+    Before the first :meth:`publish` of a group its nodes are heard and sent nothing: never emptiness.
+    All methods belong to the event loop that the server runs on.
     """
 
     def __init__(
         self,
         *,
-        registry: CollectorRegistry,
         order: Sequence[str] = DEFAULT_ORDER,
+        patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        registry: CollectorRegistry | None = REGISTRY,
     ) -> None:
-        self._metrics = XdsMetrics(registry)
-        self._order, self._clock, self._wall_clock = Order(types=order), clock, wall_clock
-        self._snapshots: dict[str, Snapshot] = {}
-        self._streams: set[Stream] = set()
+        self._order = Order(order, patience_s)
+        self._clock, self._wall_clock = clock, wall_clock
+        self._metrics = XdsMetrics(registry, order)
+        self._groups: dict[str, _Group] = {}
+        self._open: set[Stream] = set()
         self._progress = asyncio.Event()
         self._server: grpc.aio.Server | None = None
+        self._stopping = False
 
     async def start(self, socket: Path) -> None:
-        """Listen on a Unix socket of mode 0600; a stale file is replaced.
+        """Listen on a Unix socket of mode 0600; one that nobody listens on is replaced.
 
         Raises:
-            RuntimeError: the socket cannot be bound.
+            OSError: another server listens there, or the path cannot be used.
         """
-        socket.unlink(missing_ok=True)
-        self._server = grpc.aio.server(options=_OPTIONS)
-        handler = grpc.stream_stream_rpc_method_handler(self._delta)
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": handler}),)
+        _remove_stale(socket)
+        server = grpc.aio.server(options=_OPTIONS)
+        handler = grpc.stream_stream_rpc_method_handler(self._serve)
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": handler})]
         )
-        self._server.add_insecure_port(f"unix:{socket}")
-        await self._server.start()
+        before = os.umask(0o177)
+        try:
+            server.add_insecure_port(f"unix:{socket}")
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {socket}: {error}") from error
+        finally:
+            os.umask(before)
         socket.chmod(0o600)
+        await server.start()
+        self._server = server
 
-    async def stop(self, grace_s: float) -> None:
-        """End all streams; clients try again elsewhere or later."""
+    async def stop(self, grace_s: float = 1.0) -> None:
+        """End all streams with UNAVAILABLE, which clients retry, and stop listening."""
+        self._stopping = True
+        for stream in self._open:
+            stream.stop()
         if self._server is not None:
             await self._server.stop(grace_s)
+            self._server = None
 
     def publish(self, group: str, snapshot: Snapshot) -> None:
-        """What the nodes of a group (``node.cluster``) should have from now on. Never waits."""
-        before = self._snapshots.get(group)
-        self._snapshots[group] = snapshot
-        if before is not None and before.version == snapshot.version:
+        """Make a snapshot what the nodes of a group should have. Never waits; what is equal moves nothing."""
+        found = self._groups.setdefault(group, _Group())
+        if found.snapshot is not None and found.snapshot.version == snapshot.version:
             return
-        for stream in self._streams:
-            if stream.group == group:
-                stream.published_at = self._clock()
-                stream.wake.set()
+        for type_url in {*snapshot.types, *(found.snapshot.types if found.snapshot else ())}:
+            self._metrics.resources(group, type_url, len(snapshot.of_type(type_url)))
+        found.snapshot = snapshot
+        found.published_at = self._clock() if found.streams else None
+        for stream in found.streams:
+            stream.offer(snapshot)
+        self._tell()
 
     def nodes(self) -> tuple[NodeView, ...]:
-        """Every connected stream that has said who it is."""
-        views = (stream.view(self._snapshots.get(stream.group)) for stream in self._streams if stream.node_id)
-        return tuple(sorted(views, key=lambda view: (view.group, view.id)))
+        """The connected nodes, sorted by group and id."""
+        newest = {
+            (name, stream.node_id): (group, stream) for name, group in self._groups.items() for stream in group.streams
+        }
+        return tuple(
+            NodeView(
+                id=node_id,
+                group=name,
+                connected_since=stream.connected_since,
+                types=view_types(stream.subscriptions, group.snapshot),
+            )
+            for (name, node_id), (group, stream) in sorted(newest.items(), key=lambda item: item[0])
+        )
 
     async def settled(self, group: str, snapshot: Snapshot, timeout_s: float) -> Settled:
-        """Wait until every connected node of a group has acknowledged or refused a snapshot, or time is up."""
-        deadline = self._clock() + timeout_s
+        """Wait until every connected node of a group has acknowledged a snapshot, or one has refused it.
+
+        Returns at once when no node is connected, and when another snapshot takes its place meanwhile.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             progress = self._progress
-            settled = self._settled(group, snapshot)
-            left = deadline - self._clock()
-            if settled.refused or not settled.waiting or left <= 0:
-                return settled
-            with suppress(TimeoutError):
-                await asyncio.wait_for(progress.wait(), left)
+            found = self._groups.get(group, _Group())
+            result = sum_up((stream.node_id, standing(stream.subscriptions, snapshot)) for stream in found.streams)
+            replaced = found.snapshot is None or found.snapshot.version != snapshot.version
+            if result.refused or not result.waiting or replaced:
+                return result
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await progress.wait()
+            except TimeoutError:
+                return result
 
-    def _settled(self, group: str, snapshot: Snapshot) -> Settled:
-        acknowledged, refused, waiting = [], {}, []
-        for stream in self._streams:
-            if stream.group != group:
-                continue
-            words = stream.refusal(snapshot)
-            if words is not None:
-                refused[stream.node_id] = words
-            elif stream.complete(snapshot):
-                acknowledged.append(stream.node_id)
-            else:
-                waiting.append(stream.node_id)
-        return Settled(acknowledged=tuple(sorted(acknowledged)), refused=refused, waiting=tuple(sorted(waiting)))
-
-    async def _delta(self, _: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
-        stream = Stream(order=self._order, connected_since=self._wall_clock())
-        self._streams.add(stream)
+    async def _serve(self, _: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        stream = Stream(
+            order=self._order,
+            metrics=self._metrics,
+            clock=self._clock,
+            wall_clock=self._wall_clock,
+            joined=self._join,
+            moved=self._note_progress,
+        )
+        if self._stopping:
+            stream.stop()
+        self._open.add(stream)
         self._metrics.streams.inc()
-        writer = asyncio.create_task(self._write(stream, context))
-        reader = asyncio.create_task(self._read(stream, context))
         try:
-            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (reader, writer):
-                if task.done():
-                    task.result()
-        except (InvalidRequestError, DecodeError) as error:
-            log.warning("xds_stream_refused", node=stream.node_id, reason=str(error))
+            await stream.serve(_GrpcTransport(context))
+        except RefusedStreamError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except (grpc.aio.BaseError, grpc.aio.UsageError) as error:
+            _log.info("stream of node %s broke off: %s", stream.node_id or "?", error)
         finally:
-            for task in (reader, writer):
-                task.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
-            self._streams.discard(stream)
             self._metrics.streams.dec()
-            self._tell()
+            self._open.discard(stream)
+            if stream.group in self._groups:
+                with suppress(ValueError):  # a stream that never joined
+                    self._groups[stream.group].streams.remove(stream)
+                self._note_progress(stream)
+        if self._stopping:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane is going down; connect again")
 
-    async def _read(self, stream: Stream, context: grpc.aio.ServicerContext) -> None:
-        while (frame := await context.read()) is not grpc.aio.EOF:
-            request = delta.Request.FromString(frame)
-            verdict = stream.take(request, now=self._clock(), wall_clock=self._wall_clock())
-            if verdict is Verdict.STALE:
-                self._metrics.stale_nonces.inc()
-            elif verdict is Verdict.NACK:
-                self._metrics.nacks.labels(short(request.type_url)).inc()
-                log.error(
-                    "xds_refused", node=stream.node_id, type=request.type_url, reason=request.error_detail.message
-                )
-            self._note_completion(stream)
-            stream.wake.set()
-            self._tell()
+    def _join(self, stream: Stream) -> None:
+        group = self._groups.setdefault(stream.group, _Group())
+        group.streams.append(stream)
+        if group.snapshot is not None:
+            stream.offer(group.snapshot)
 
-    async def _write(self, stream: Stream, context: grpc.aio.ServicerContext) -> None:
-        while True:
-            stream.wake.clear()
-            snapshot = self._snapshots.get(stream.group)
-            following = Wait() if snapshot is None else stream.next(snapshot, self._clock())
-            if isinstance(following, Wait):
-                timeout_s = None if following.until is None else max(0.0, following.until - self._clock())
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stream.wake.wait(), timeout_s)
-                continue
-            send, response = following
-            if send.overdue:
-                log.warning("xds_not_waited", node=stream.node_id, type=send.type_url, unacknowledged=send.overdue)
-            self._metrics.responses.labels(short(send.type_url)).inc()
-            await context.write(response.SerializeToString())
-
-    def _note_completion(self, stream: Stream) -> None:
-        snapshot = self._snapshots.get(stream.group)
-        if stream.published_at is not None and snapshot is not None and stream.complete(snapshot):
-            self._metrics.push_seconds.observe(self._clock() - stream.published_at)
-            stream.published_at = None
+    def _note_progress(self, stream: Stream) -> None:
+        group = self._groups.get(stream.group)
+        if group is not None and group.snapshot is not None and group.published_at is not None:
+            levels = {standing(each.subscriptions, group.snapshot)[0] for each in group.streams}
+            if levels == {Standing.ACKNOWLEDGED}:
+                self._metrics.push_seconds.observe(self._clock() - group.published_at)
+                group.published_at = None
+        self._tell()
 
     def _tell(self) -> None:
-        """Wake whoever waits for a snapshot to settle."""
-        progress, self._progress = self._progress, asyncio.Event()
-        progress.set()
+        """Wake everyone who waits in :meth:`settled`."""
+        self._progress.set()
+        self._progress = asyncio.Event()
+
+
+def _remove_stale(path: Path) -> None:
+    if not path.exists():
+        return
+    if not S_ISSOCK(path.stat().st_mode):
+        raise FileExistsError(f"{path} is not a socket")
+    with sockets.socket(sockets.AF_UNIX) as probe:
+        probe.settimeout(0.2)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except TimeoutError:
+            pass
+    raise OSError(f"another server listens on {path}")

@@ -1,100 +1,167 @@
-"""One client's stream: its node, its subscriptions, and the next thing to tell it. No I/O.
+"""The loop of one stream: requests first, then whatever may be sent, one response at a time.
 
-There is no queue of responses. What to send is computed from the snapshot of the moment whenever the stream can be
-written, so a slow client is sent the last state rather than every state, and costs no memory meanwhile.
+A stream keeps no queue. Each response is made from the newest snapshot at the moment when the transport takes it, so
+a slow reader costs the memory of one response and gets the last state, and nobody waits for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+import logging
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import Final, Protocol
 
-from control_plane.xds import delta
-from control_plane.xds.nodes import NodeView, TypeView
-from control_plane.xds.ordering import Order, Send, Wait, record
+from control_plane.xds.delta import BadRequestError, Request, follow, parse, response
+from control_plane.xds.metrics import XdsMetrics
+from control_plane.xds.ordering import Order, Send, record
 from control_plane.xds.snapshot import Snapshot
 from control_plane.xds.subscription import Subscription, Verdict
 
+_log = logging.getLogger(__name__)
 
-class InvalidRequestError(ValueError):
-    """A request that ends its stream. The text is for the client."""
+#: Types that one stream may subscribe to; requests for more are not answered.
+MAX_TYPES: Final = 64
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+class Transport(Protocol):
+    """The server's end of a bidirectional stream."""
+
+    async def read(self) -> bytes | None:
+        """The next message, None when the client has ended its side."""
+        ...
+
+    async def write(self, message: bytes) -> None:
+        """Hand a message over; returns when there is room for the next."""
+        ...
+
+
+class RefusedStreamError(Exception):
+    """A stream that cannot be served. The text is for the client."""
+
+
 class Stream:
-    """A connected client.
+    """One ADS stream of one node.
 
     Attributes:
-        wake: set when there may be something new to send.
-        published_at: when the snapshot came that is not yet acknowledged whole (monotonic seconds).
+        node_id, group: known after the first request.
+        connected_since: wall-clock time, seconds since the epoch.
     """
 
-    order: Order
-    connected_since: float
-    node_id: str = ""
-    group: str = ""
-    subscriptions: dict[str, Subscription] = field(default_factory=dict)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    published_at: float | None = None
-    _nonce: int = 0
+    def __init__(
+        self,
+        *,
+        order: Order,
+        metrics: XdsMetrics,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        joined: Callable[[Stream], None],
+        moved: Callable[[Stream], None],
+    ) -> None:
+        self.node_id = self.group = ""
+        self.connected_since = wall_clock()
+        self.subscriptions: dict[str, Subscription] = {}
+        self.snapshot: Snapshot | None = None
+        self._order, self._metrics, self._clock, self._wall_clock = order, metrics, clock, wall_clock
+        self._joined, self._moved = joined, moved
+        self._wake = asyncio.Event()
+        self._stopped = False
+        prefix = secrets.token_hex(4)  # a nonce of an earlier stream must never fit
+        self._nonces = (f"{prefix}.{number}" for number in count(1))
 
-    def take(self, request: delta.Request, *, now: float, wall_clock: float) -> Verdict:
-        """Apply a request.
+    def offer(self, snapshot: Snapshot) -> None:
+        """Replace what the node should have."""
+        self.snapshot = snapshot
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Make :meth:`serve` return soon."""
+        self._stopped = True
+        self._wake.set()
+
+    async def serve(self, transport: Transport) -> None:
+        """Follow the protocol until the client leaves or :meth:`stop`.
 
         Raises:
-            InvalidRequestError: the first request names no node, or a request names no type.
+            RefusedStreamError: the client broke a rule that leaves nothing to serve.
         """
-        if not self.node_id:
-            if not request.node.id:
-                raise InvalidRequestError("the first request of a stream must carry node.id")
-            self.node_id, self.group = request.node.id, request.node.cluster
-        if not request.type_url:
-            raise InvalidRequestError("type_url must be set on an aggregated stream")
-        return delta.take(self.subscriptions, request, now=now, wall_clock=wall_clock)
+        reading: asyncio.Task[bytes | None] | None = None
+        try:
+            while not self._stopped:
+                if reading is None:
+                    reading = asyncio.ensure_future(transport.read())
+                    reading.add_done_callback(lambda _: self._wake.set())
+                    await asyncio.sleep(0)  # a message that is there already is handled before anything is sent
+                self._wake.clear()
+                if reading.done():
+                    message, reading = reading.result(), None
+                    if message is None:
+                        return
+                    self._hear(message)
+                    continue
+                await self._send_next(transport)
+        finally:
+            if reading is not None:
+                reading.cancel()
+                with suppress(asyncio.CancelledError, Exception):  # the stream is over; why it ended is known above
+                    await reading
 
-    def next(self, snapshot: Snapshot, now: float) -> tuple[Send, delta.Response] | Wait:
-        """The next response, already recorded as sent: its acknowledgement may be faster than its writer."""
-        send = self.order.next(self.subscriptions, snapshot, now)
-        if isinstance(send, Wait):
-            return send
-        self._nonce += 1
-        nonce = str(self._nonce)
-        record(self.subscriptions, send, nonce, now)
-        return send, delta.response(send, nonce)
+    async def _send_next(self, transport: Transport) -> None:
+        """Send what may be sent, or sleep until there may be something."""
+        wait = None
+        if self.snapshot is not None:
+            now = self._clock()
+            due = self._order.next(self.subscriptions, self.snapshot, now)
+            if isinstance(due, Send):
+                await self._send(due, transport, now)
+                return
+            self._note_current(self.snapshot)
+            wait = None if due.until is None else max(0.0, due.until - now) + 0.001
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await self._wake.wait()
 
-    def _lacks(self, type_url: str, snapshot: Snapshot) -> bool:
-        """Whether something of a type is still to be sent, is on its way, or was refused."""
-        subscription = self.subscriptions[type_url]
-        return (
-            bool(subscription.pending(snapshot.of_type(type_url)))
-            or subscription.in_flight_since is not None
-            or subscription.refused_since is not None
-        )
+    async def _send(self, due: Send, transport: Transport, now: float) -> None:
+        for type_url in due.overdue:
+            _log.warning("node %s did not acknowledge %s; sending %s anyway", self.node_id, type_url, due.type_url)
+        nonce = next(self._nonces)
+        record(self.subscriptions, due, nonce, now)
+        self._metrics.response(due.type_url)
+        await transport.write(response(due, nonce))
 
-    def complete(self, snapshot: Snapshot) -> bool:
-        """Whether the client has acknowledged all that it subscribes to of a snapshot; false before it asked."""
-        return bool(self.subscriptions) and not any(self._lacks(type_url, snapshot) for type_url in self.subscriptions)
-
-    def refusal(self, snapshot: Snapshot) -> str | None:
-        """The client's words, if it refused something of this snapshot."""
+    def _note_current(self, snapshot: Snapshot) -> None:
         for type_url, subscription in self.subscriptions.items():
-            if subscription.nack is not None and subscription.nack.version == snapshot.type_version(type_url):
-                return subscription.nack.text
-        return None
+            if (
+                subscription.in_flight_since is None
+                and not subscription.pending(snapshot.of_type(type_url))
+                and subscription.refused_since is None
+            ):
+                subscription.current(snapshot.type_version(type_url))
+        self._moved(self)
 
-    def view(self, snapshot: Snapshot | None) -> NodeView:
-        """This stream for people."""
-        return NodeView(
-            id=self.node_id,
-            group=self.group,
-            connected_since=self.connected_since,
-            types={
-                type_url: TypeView(
-                    sent_version=subscription.sent_version,
-                    acked_version=subscription.acked_version,
-                    nack=subscription.nack,
-                    pending=snapshot is not None and self._lacks(type_url, snapshot),
-                )
-                for type_url, subscription in self.subscriptions.items()
-            },
-        )
+    def _hear(self, message: bytes) -> None:
+        try:
+            request = parse(message)
+        except BadRequestError as error:
+            raise RefusedStreamError(str(error)) from error
+        if not request.type_url:
+            raise RefusedStreamError("type_url is required on an aggregated stream")
+        if not self.node_id:
+            if not request.node_id:
+                raise RefusedStreamError("the first request of a stream must carry node.id")
+            self.node_id, self.group = request.node_id, request.node_cluster
+            self._joined(self)
+        if request.type_url not in self.subscriptions and len(self.subscriptions) >= MAX_TYPES:
+            _log.warning("node %s subscribes to more than %d types; ignored", self.node_id, MAX_TYPES)
+            return
+        self._count(request, follow(request, self.subscriptions, now=self._clock(), wall_clock=self._wall_clock()))
+
+    def _count(self, request: Request, verdict: Verdict) -> None:
+        if verdict is Verdict.STALE:
+            self._metrics.stale_nonces.inc()
+        elif verdict is Verdict.NACK:
+            self._metrics.nack(request.type_url)
+            _log.warning("node %s refused %s: %s", self.node_id, request.type_url, request.error)
+            self._moved(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Mapping
@@ -33,8 +32,6 @@ _STOP_GRACE_S: Final = 1.0
 def run(places: Places, *, watch: bool) -> None:
     """The process `isg control-plane`: until SIGTERM or SIGINT."""
     configure_logging("control_plane")
-    # Preflight starts Envoy; without this gRPC writes a line about every such fork.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     uvloop.run(serve(places, watch=watch))
 
 

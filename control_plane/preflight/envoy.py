@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -35,29 +36,24 @@ async def validate(bootstrap: str, *, envoy: str) -> None:
     with tempfile.TemporaryDirectory(prefix="isg-preflight-") as folder:
         file = Path(folder) / "bootstrap.json"
         file.write_text(bootstrap)
-        process = await asyncio.create_subprocess_exec(
-            envoy,
-            "--mode",
-            "validate",
-            "--disable-hot-restart",
-            "-c",
-            str(file),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        command = [envoy, "--mode", "validate", "--disable-hot-restart", "-c", str(file)]
         try:
-            _, said = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
-        except TimeoutError:
+            # subprocess starts children by vfork; uvloop forks, and gRPC's fork handlers can crash such a child.
+            process = await asyncio.to_thread(
+                subprocess.run,
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
             raise PreflightError(f"envoy --mode validate gave no answer within {TIMEOUT_S:.0f} s") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
     if process.returncode == 0:
         return
-    if process.returncode is not None and process.returncode < 0:
+    if process.returncode < 0:
         raise PreflightError(f"this configuration crashes Envoy (signal {-process.returncode})")
-    raise PreflightError(reason(said.decode(errors="replace")))
+    raise PreflightError(reason(process.stderr.decode(errors="replace")))
 
 
 def reason(output: str) -> str:

@@ -143,8 +143,10 @@ def _tcp(host: str, port: int) -> api.core_v3.Address:
 
 
 def _balancing(backend: Backend) -> api.cluster_v3.LoadBalancingPolicy:
+    # All endpoints are compared: two random ones, Envoy's default, are the same one half of the time in a pool of two.
+    least_busy = api.lb_least_request_v3.LeastRequest(selection_method="FULL_SCAN")
     fallback: dict[str, tuple[str, Message]] = {
-        "least_busy": ("envoy.load_balancing_policies.least_request", api.lb_least_request_v3.LeastRequest()),
+        "least_busy": ("envoy.load_balancing_policies.least_request", least_busy),
         "round_robin": ("envoy.load_balancing_policies.round_robin", api.lb_round_robin_v3.RoundRobin()),
         "random": ("envoy.load_balancing_policies.random", api.lb_random_v3.Random()),
     }

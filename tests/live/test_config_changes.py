@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 
@@ -118,23 +119,36 @@ async def test_a_broken_save_changes_nothing_and_says_where(
         gateway.write("gateway.yaml", broken)
         await until("the refusal is counted", lambda: _more(gateway, before))
     assert seen.statuses(VALID) == {200}
-    line = next(line for line in reversed(gateway.output("control-plane").splitlines()) if "config_rejected" in line)
-    reason = json.loads(line)["reason"]
+    reason = last_refusal(gateway)
     assert f"gateway.yaml{place}" in reason
     assert words in reason
     gateway.write("gateway.yaml", gateway_yaml())
     await until("the control plane is content", lambda: gateway.is_ready("control_plane"))
 
 
-async def test_what_only_envoy_refuses_is_refused_before_it_is_pushed(gateway: Stack, key: str) -> None:
+async def test_what_envoy_refuses_when_it_arrives_is_taken_back_with_envoys_words(gateway: Stack, key: str) -> None:
     before = await rejected(gateway)
-    gateway.write("gateway.yaml", gateway_yaml().replace("listen: 127.0.0.1:PORT", "listen: 127.0.0.1:1"))
-    gateway.write("gateway.yaml", gateway_yaml().replace("127.0.0.1:PORT", "256.0.0.1:80"))
-    await until("the refusal is counted", lambda: _more(gateway, before))
-    assert await status(gateway, key, "m1") == 200
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        taken = f"127.0.0.1:{busy.getsockname()[1]}"
+        text = gateway_yaml(models=("m1", "m9")).replace(
+            "listen: 127.0.0.1:PORT", f"listen: [127.0.0.1:PORT, '{taken}']"
+        )
+        async with traffic(gateway, key, kinds=(VALID,)) as seen:
+            gateway.write("gateway.yaml", text)
+            await until("the refusal is counted", lambda: _more(gateway, before))
+    assert "in use" in last_refusal(gateway)
+    assert seen.statuses(VALID) == {200}
+    await until("the change is taken back", lambda: _is(gateway, key, "m9", 404), 5)
     gateway.write("gateway.yaml", gateway_yaml())
     await until("the control plane is content", lambda: gateway.is_ready("control_plane"))
     assert await status(gateway, key, "m1") == 200
+
+
+def last_refusal(gateway: Stack) -> str:
+    line = next(line for line in reversed(gateway.output("control-plane").splitlines()) if "config_rejected" in line)
+    return str(json.loads(line)["reason"])
 
 
 async def rejected(gateway: Stack) -> float:

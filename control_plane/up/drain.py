@@ -20,17 +20,22 @@ Clock = Callable[[], float]
 
 #: Connections that are in use learn within it that they should close; new ones are still served.
 FAREWELL_S: Final = 1.0
+#: Time to accept the connections that had come when the doors closed.
+LAST_ARRIVALS_S: Final = 0.1
 POLL_S: Final = 0.05
 _ACTIVE: Final = "http://envoy/stats?format=json&filter=^http\\..*\\.downstream_rq_active$"
 
 
-async def drain(admin: Path, *, at_most_s: float, clock: Clock) -> int:
+async def drain(
+    admin: Path, *, at_most_s: float, clock: Clock, close_doors: Callable[[], object] = lambda: None
+) -> int:
     """Drain Envoy's listeners.
 
     Args:
         admin: Envoy's admin socket.
         at_most_s: how long requests in flight are waited for.
         clock: seconds, monotonic.
+        close_doors: keeps new connections out of the listeners (:mod:`control_plane.up.quiesce`).
 
     Returns:
         How many requests were still in flight when the time was over; 0 when none was lost.
@@ -39,6 +44,8 @@ async def drain(admin: Path, *, at_most_s: float, clock: Clock) -> int:
     try:
         await get("http://envoy/drain_listeners?graceful&skip_exit", socket_path=admin, method="POST")
         await asyncio.sleep(min(FAREWELL_S, at_most_s))
+        close_doors()
+        await asyncio.sleep(min(LAST_ARRIVALS_S, at_most_s))
         await get("http://envoy/drain_listeners", socket_path=admin, method="POST")
         quiet = 0
         while (left := await in_flight(admin)) or quiet < 2:

@@ -22,6 +22,7 @@ from control_plane.up.drain import drain
 from control_plane.up.output import Console, brief
 from control_plane.up.parts import ENVOY, envoy_program, service_programs
 from control_plane.up.plan import Replica
+from control_plane.up.quiesce import refuse_new_connections
 from control_plane.up.readiness import Condition, Missing, until_ready
 from control_plane.up.replicas import ModelServers
 from control_plane.up.welcome import Demo, DemoKey, demo_key, welcome
@@ -170,8 +171,14 @@ class Supervisor:
         hurry.cancel()
 
     async def _drain(self, at_most_s: float) -> int:
+        envoy = self._children[ENVOY].pid
         draining = asyncio.create_task(
-            drain(self._options.state.envoy_admin_socket, at_most_s=at_most_s, clock=time.monotonic)
+            drain(
+                self._options.state.envoy_admin_socket,
+                at_most_s=at_most_s,
+                clock=time.monotonic,
+                close_doors=lambda: envoy and refuse_new_connections(envoy),
+            )
         )
         quick = asyncio.create_task(self._quick.wait())
         await asyncio.wait({draining, quick}, return_when=asyncio.FIRST_COMPLETED)

@@ -201,6 +201,26 @@ async def test_sigterm_loses_no_request_and_leaves_nothing_behind(gateway: Up):
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
 
 
+async def test_sigterm_waits_for_the_answer_of_a_slow_model_server(tmp_path: Path):
+    port = allot()
+    config = quickstart(tmp_path / "quickstart", port=port)
+    backends = tmp_path / "backends"
+    shutil.copytree(ROOT / "backends", backends, ignore=lambda _, names: [n for n in names if not n.endswith(".yaml")])
+    descriptor = backends / "language.yaml"
+    descriptor.write_text(descriptor.read_text().replace("language, --port", "language, --delay-ms, '2500', --port"))
+    config.write_text(config.read_text().replace(str(ROOT / "backends"), str(backends)))
+    async with (
+        up(config, StateDir(tmp_path / "state"), f"http://127.0.0.1:{port}") as running,
+        aiohttp.ClientSession() as client,
+    ):
+        answers = [asyncio.create_task(predict(client, running, {"text": "Hello, world!"})) for _ in range(4)]
+        await asyncio.sleep(0.5)
+        running.process.send_signal(signal.SIGTERM)
+        statuses = [status for status, _ in await asyncio.gather(*answers)]
+        assert statuses == [200] * 4
+        assert await asyncio.wait_for(running.process.wait(), 15) == 0
+
+
 async def test_every_part_that_is_killed_comes_back_and_serves(gateway: Up):
     async with aiohttp.ClientSession() as client:
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -14,6 +15,7 @@ from control_plane.preflight.envoy import find_envoy
 from control_plane.up.drain import drain, in_flight
 from control_plane.up.ports import allot
 from control_plane.up.probe import answers_200
+from control_plane.up.quiesce import refuse_new_connections
 
 pytestmark = [
     pytest.mark.live,
@@ -87,7 +89,7 @@ async def envoy_before_a_slow_server(folder: Path):
         while await answers_200("http://envoy/ready", socket_path=admin) is not None:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
-        yield admin, f"http://127.0.0.1:{listener}/"
+        yield admin, f"http://127.0.0.1:{listener}/", envoy.pid
     finally:
         envoy.kill()
         await envoy.wait()
@@ -95,7 +97,7 @@ async def envoy_before_a_slow_server(folder: Path):
 
 
 async def test_a_slow_request_in_flight_gets_its_answer(tmp_path: Path):
-    async with envoy_before_a_slow_server(tmp_path) as (admin, url), aiohttp.ClientSession() as client:
+    async with envoy_before_a_slow_server(tmp_path) as (admin, url, _pid), aiohttp.ClientSession() as client:
         slow = asyncio.create_task(client.get(url, params={"s": "2.0"}))
         await asyncio.sleep(0.2)
         assert await in_flight(admin) == 1
@@ -108,7 +110,7 @@ async def test_a_slow_request_in_flight_gets_its_answer(tmp_path: Path):
 
 
 async def test_a_busy_client_loses_no_request_and_is_told_to_close(tmp_path: Path):
-    async with envoy_before_a_slow_server(tmp_path) as (admin, url):
+    async with envoy_before_a_slow_server(tmp_path) as (admin, url, pid):
         statuses: list[int] = []
         told: list[str | None] = []
         failures: list[Exception] = []
@@ -128,7 +130,8 @@ async def test_a_busy_client_loses_no_request_and_is_told_to_close(tmp_path: Pat
 
         callers = [asyncio.create_task(call()) for _ in range(8)]
         await asyncio.sleep(0.3)
-        assert await drain(admin, at_most_s=10, clock=time.monotonic) == 0
+        doors = partial(refuse_new_connections, pid)
+        assert await drain(admin, at_most_s=10, clock=time.monotonic, close_doors=doors) == 0
         await asyncio.wait_for(asyncio.gather(*callers), 5)
     assert failures == []
     assert set(statuses) == {200}
@@ -137,7 +140,7 @@ async def test_a_busy_client_loses_no_request_and_is_told_to_close(tmp_path: Pat
 
 
 async def test_a_request_that_outlasts_the_time_is_counted_as_given_up(tmp_path: Path):
-    async with envoy_before_a_slow_server(tmp_path) as (admin, url), aiohttp.ClientSession() as client:
+    async with envoy_before_a_slow_server(tmp_path) as (admin, url, _pid), aiohttp.ClientSession() as client:
         slow = asyncio.create_task(client.get(url, params={"s": "30"}))
         await asyncio.sleep(0.2)
         began = time.monotonic()

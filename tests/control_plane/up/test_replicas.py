@@ -56,7 +56,7 @@ async def model_servers(state: StateDir, lines: list[str], out_of_use_s: float =
 def says(address: str) -> str | None:
     try:
         with urllib.request.urlopen(f"http://{address}/", timeout=1) as answer:
-            return answer.read().decode()
+            return str(answer.read(), "utf-8")
     except (OSError, urllib.error.URLError):
         return None
 

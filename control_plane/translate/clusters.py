@@ -37,8 +37,7 @@ def backend_cluster(name: str, backend: Backend, endpoints: tuple[Endpoint, ...]
         name=backend_cluster_name(name),
         connect_timeout=seconds(1),
         load_balancing_policy=_balancing(backend),
-        # With all endpoints down the answer is an immediate 503, not a gamble on a dead one.
-        common_lb_config=api.cluster_v3.Cluster.CommonLbConfig(healthy_panic_threshold=api.type_v3.Percent(value=0)),
+        common_lb_config=_common_lb(),
         circuit_breakers=_breakers(_max_requests(backend, len(endpoints))),
         outlier_detection=api.cluster_v3.OutlierDetection(
             # Servers that are away (connections, 502 to 504) are ejected. A 500 is not counted: a few requests that a
@@ -105,7 +104,7 @@ def _service(name: str, socket: Path) -> api.cluster_v3.Cluster:
         name=name,
         type="STATIC",
         connect_timeout=seconds(1),
-        common_lb_config=api.cluster_v3.Cluster.CommonLbConfig(healthy_panic_threshold=api.type_v3.Percent(value=0)),
+        common_lb_config=_common_lb(),
         circuit_breakers=_breakers(_PLENTY),
         load_assignment=api.endpoint_v3.ClusterLoadAssignment(
             cluster_name=name,
@@ -160,6 +159,15 @@ def _balancing(backend: Backend) -> api.cluster_v3.LoadBalancingPolicy:
 def _policy(name: str, message: Message) -> api.cluster_v3.LoadBalancingPolicy:
     return api.cluster_v3.LoadBalancingPolicy(
         policies=[api.cluster_v3.LoadBalancingPolicy.Policy(typed_extension_config=extension(name, message))]
+    )
+
+
+def _common_lb() -> api.cluster_v3.Cluster.CommonLbConfig:
+    return api.cluster_v3.Cluster.CommonLbConfig(
+        # With all endpoints down the answer is an immediate 503, not a gamble on a dead one.
+        healthy_panic_threshold=api.type_v3.Percent(value=0),
+        # Envoy merges health changes for a second by default: what is back would stay idle that long.
+        update_merge_window=seconds(0),
     )
 
 

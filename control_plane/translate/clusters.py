@@ -59,7 +59,7 @@ def backend_cluster(name: str, backend: Backend, endpoints: tuple[Endpoint, ...]
         cluster.type = api.cluster_v3.Cluster.EDS
         cluster.eds_cluster_config.eds_config.CopyFrom(_ads())
     if backend.health.path is not None:
-        cluster.health_checks.append(_http_health(backend.health.path, backend.health.interval_s))
+        cluster.health_checks.append(_http_health(name, backend.health.path, backend.health.interval_s))
     return cluster
 
 
@@ -86,7 +86,7 @@ def load_assignment(name: str, endpoints: Iterable[Endpoint]) -> api.endpoint_v3
 def service_clusters(state: StateDir) -> tuple[api.cluster_v3.Cluster, ...]:
     """ext_authz (HTTP/1.1) and ext_proc (gRPC), each on its Unix socket."""
     authz = _service(CLUSTER_EXT_AUTHZ, state.ext_authz_socket)
-    authz.health_checks.append(_http_health("/health", 1))
+    authz.health_checks.append(_http_health(CLUSTER_EXT_AUTHZ, "/health", 1))
     proc = _service(CLUSTER_EXT_PROC, state.ext_proc_socket)
     options = api.upstream_http_v3.HttpProtocolOptions()
     options.explicit_http_config.http2_protocol_options.SetInParent()
@@ -203,7 +203,9 @@ def _health(interval_s: float) -> api.core_v3.HealthCheck:
     )
 
 
-def _http_health(path: str, interval_s: float) -> api.core_v3.HealthCheck:
+def _http_health(host: str, path: str, interval_s: float) -> api.core_v3.HealthCheck:
     check = _health(interval_s)
     check.http_health_check.path = path
+    # Without this Envoy sends the cluster's name, whose slash strict servers refuse.
+    check.http_health_check.host = host
     return check

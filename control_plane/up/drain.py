@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from control_plane.up.probe import HttpError, get
+from control_plane.up.probe import HttpError, NobodyThereError, get
 
 Clock = Callable[[], float]
 
@@ -41,33 +41,53 @@ async def drain(
         How many requests were still in flight when the time was over; 0 when none was lost.
     """
     deadline = clock() + at_most_s
+    left = 0
     try:
-        await get("http://envoy/drain_listeners?graceful&skip_exit", socket_path=admin, method="POST")
+        await _ask(admin, "http://envoy/drain_listeners?graceful&skip_exit", until=deadline, clock=clock)
         await asyncio.sleep(min(FAREWELL_S, at_most_s))
         close_doors()
         await asyncio.sleep(min(LAST_ARRIVALS_S, at_most_s))
-        await get("http://envoy/drain_listeners", socket_path=admin, method="POST")
+        await _ask(admin, "http://envoy/drain_listeners", until=deadline, clock=clock)
         quiet = 0
-        while (left := await in_flight(admin)) or quiet < 2:
-            if clock() >= deadline:
-                return left
+        while clock() < deadline:
+            left = await in_flight(admin)
             # Twice: a request may have arrived between the last answer and the look.
             quiet = 0 if left else quiet + 1
+            if quiet == 2:
+                break
             await asyncio.sleep(POLL_S)
-    except HttpError:
+    except NobodyThereError:
         # No Envoy, no requests.
         return 0
-    return 0
+    return left
+
+
+async def _ask(admin: Path, url: str, *, until: float, clock: Clock) -> None:
+    """Tell Envoy something; an Envoy that is too busy to answer is told again."""
+    while True:
+        try:
+            await get(url, socket_path=admin, method="POST")
+            return
+        except NobodyThereError:
+            raise
+        except HttpError:
+            if clock() >= until:
+                return
 
 
 async def in_flight(admin: Path) -> int:
-    """Requests of clients that have no full answer yet, all listeners together.
+    """Requests of clients that have no full answer yet, all listeners together; 1 where Envoy is too busy to tell.
 
     Raises:
-        HttpError: Envoy does not answer.
+        NobodyThereError: there is no Envoy.
     """
-    _, body = await get(_ACTIVE, socket_path=admin)
-    return active_requests(json.loads(body))
+    try:
+        _, body = await get(_ACTIVE, socket_path=admin)
+        return active_requests(json.loads(body))
+    except NobodyThereError:
+        raise
+    except (HttpError, ValueError):
+        return 1
 
 
 def active_requests(stats: dict[str, list[dict[str, object]]]) -> int:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
-from control_plane.translate.clusters import backend_cluster_name
 from gateway.names import PATH_HEALTH, PATH_PREDICT
 
 TIMEOUT_S: Final = 2.0
-_BACKENDS: Final = backend_cluster_name("")
+_JSON: Final = {"content-type": "application/json"}
 _FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -22,22 +22,36 @@ class HttpError(Exception):
     """No usable answer; the text says why."""
 
 
-async def get(url: str, *, socket_path: Path | None = None, method: str = "GET") -> tuple[int, bytes]:
+class NobodyThereError(HttpError):
+    """Nobody listens at the address."""
+
+
+async def get(
+    url: str,
+    *,
+    socket_path: Path | None = None,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> tuple[int, bytes]:
     """Status and body.
 
     Args:
         socket_path: a Unix socket to ask through; the host in the URL then means nothing.
 
     Raises:
+        NobodyThereError: nobody listens there.
         HttpError: there was no answer.
     """
     connector = aiohttp.TCPConnector() if socket_path is None else aiohttp.UnixConnector(str(socket_path))
     try:
         async with (
             aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session,
-            session.request(method, url) as answer,
+            session.request(method, url, headers=headers, data=body) as answer,
         ):
             return answer.status, await answer.read()
+    except aiohttp.ClientConnectorError as error:
+        raise NobodyThereError(str(error)) from error
     except _FAILURES as error:
         raise HttpError(str(error) or type(error).__name__) from error
 
@@ -65,8 +79,8 @@ async def accepts(host: str, port: int) -> str | None:
     return None
 
 
-async def envoy_has_backends(admin: Path) -> str | None:
-    """Whether Envoy sees a healthy endpoint in every backend that has endpoints."""
+async def envoy_has_endpoints(admin: Path) -> str | None:
+    """Whether Envoy sees a healthy endpoint wherever it has endpoints: backends, and our own services."""
     try:
         status, body = await get("http://envoy/clusters?format=json", socket_path=admin)
         clusters = json.loads(body) if status == 200 else None
@@ -74,17 +88,16 @@ async def envoy_has_backends(admin: Path) -> str | None:
         clusters = None
     if clusters is None:
         return "no answer on its admin socket"
-    sick = unhealthy_backends(clusters)
+    sick = unhealthy_clusters(clusters)
     return f"no healthy endpoint yet in {', '.join(sick)}" if sick else None
 
 
-def unhealthy_backends(clusters: dict[str, Any]) -> list[str]:
-    """Backends in Envoy's ``/clusters?format=json`` (admin.v3.Clusters) that have hosts, and none of them healthy."""
+def unhealthy_clusters(clusters: dict[str, Any]) -> list[str]:
+    """Clusters in Envoy's ``/clusters?format=json`` (admin.v3.Clusters) that have hosts, and none of them healthy."""
     return sorted(
-        cluster["name"].removeprefix(_BACKENDS)
+        cluster["name"]
         for cluster in clusters.get("cluster_statuses", ())
-        if cluster["name"].startswith(_BACKENDS)
-        and (hosts := cluster.get("host_statuses"))
+        if (hosts := cluster.get("host_statuses"))
         and not any(_is_healthy(host.get("health_status", {})) for host in hosts)
     )
 
@@ -96,15 +109,18 @@ def _is_healthy(status: dict[str, Any]) -> bool:
 
 
 async def front_door(url: str) -> str | None:
-    """Whether the listener serves, and asks for a credential."""
+    """Whether the listener serves, asks for a credential, and has a wrong one judged."""
     try:
         healthy, _ = await get(url + PATH_HEALTH)
         if healthy != 200:
             return f"{PATH_HEALTH} says {healthy}"
-        refused, _ = await get(url + PATH_PREDICT, method="POST")
+        for credential in ({}, {"authorization": "Bearer is-it-judged"}):
+            refused, _ = await get(url + PATH_PREDICT, method="POST", headers={**_JSON, **credential}, body=b"{}")
+            if refused != 401:
+                return f"{PATH_PREDICT} without a valid credential says {refused} and not 401"
     except HttpError as error:
         return f"no answer on {url}: {error}"
-    return None if refused == 401 else f"{PATH_PREDICT} without a credential says {refused} and not 401"
+    return None
 
 
 def url_of(host: str, port: int) -> str:

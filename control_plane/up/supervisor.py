@@ -134,7 +134,7 @@ class Supervisor:
         return [
             *conditions,
             Condition(subject=ENVOY, missing=partial(probe.answers_200, "http://envoy/ready", socket_path=admin)),
-            Condition(subject=ENVOY, missing=partial(probe.envoy_has_backends, admin)),
+            Condition(subject=ENVOY, missing=partial(probe.envoy_has_endpoints, admin)),
         ]
 
     def _front_door(self) -> list[Condition]:

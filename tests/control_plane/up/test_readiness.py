@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from control_plane.up.drain import active_requests
-from control_plane.up.probe import unhealthy_backends, url_of
+from control_plane.up.probe import unhealthy_clusters, url_of
 from control_plane.up.readiness import Condition, Missing, until_ready
 
 
@@ -81,9 +81,9 @@ def host(**status: object) -> dict[str, object]:
         ([host(eds_health_status="UNHEALTHY")], ["m"]),
     ],
 )
-def test_a_backend_with_hosts_needs_a_healthy_one(hosts: list[dict[str, object]], sick: list[str]):
-    clusters = {"cluster_statuses": [{"name": "backend/m", "host_statuses": hosts}, {"name": "ads"}]}
-    assert unhealthy_backends(clusters) == sick
+def test_a_cluster_with_hosts_needs_a_healthy_one(hosts: list[dict[str, object]], sick: list[str]):
+    clusters = {"cluster_statuses": [{"name": "m", "host_statuses": hosts}, {"name": "ads"}]}
+    assert unhealthy_clusters(clusters) == sick
 
 
 def test_requests_in_flight_are_those_of_clients_only():

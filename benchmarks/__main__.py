@@ -32,9 +32,9 @@ PROMISES = (
 
 @click.command()
 @click.option("--rounds", default=5, show_default=True, help="Repetitions of every measurement; medians are printed.")
-@click.option("--seconds", default=4.0, show_default=True, help="Length of one measurement.")
+@click.option("--seconds", default=4, show_default=True, help="Length of one measurement.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("build/benchmarks.json"), show_default=True)
-def main(rounds: int, seconds: float, output: Path) -> None:
+def main(rounds: int, seconds: int, output: Path) -> None:
     """Measure the gateway against bare Envoy on this machine."""
     if not available():
         raise click.ClickException("wrk is not installed (Debian: apt-get install wrk)")
@@ -46,7 +46,7 @@ def main(rounds: int, seconds: float, output: Path) -> None:
     raise SystemExit(0 if kept else 1)
 
 
-async def run(rounds: int, seconds: float) -> dict[str, Any]:
+async def run(rounds: int, seconds: int) -> dict[str, Any]:
     """All figures, by setup."""
     click.echo("starting the quickstart ...", err=True)
     begun = await asyncio.to_thread(startup.measure)
@@ -57,7 +57,7 @@ async def run(rounds: int, seconds: float) -> dict[str, Any]:
     click.echo(f"ready after {begun.ready_s:.1f} s, services together {figures['startup']['pss_mib']:.0f} MiB (PSS)\n")
     with tempfile.TemporaryDirectory(prefix="isg-bench-") as folder:
         async with setups(Path(folder)) as (found, stack):
-            click.echo(f"measuring {len(found)} setups, {rounds} rounds of {seconds:g} s ...", err=True)
+            click.echo(f"measuring {len(found)} setups, {rounds} rounds of {seconds} s ...", err=True)
             series = await measure(found, rounds=rounds, seconds=seconds)
             taken = memories(stack)
     figures["memory"] = {name: asdict(value) for name, value in taken.items()}

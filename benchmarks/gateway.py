@@ -97,7 +97,7 @@ async def setups(folder: Path) -> AsyncIterator[tuple[list[Setup], Stack]]:
     try:
         async with running(folder, files) as stack:
             statics.append(_envoy(folder, "authorization", authorization_only(stack.config, stack.state, authz_port)))
-            key = stack.key()
+            key = await stack.key()
             headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
             pids = {name: process.pid for name, process in stack.processes.items()}
             gateway = {"envoy": pids["envoy"], "ext_authz": pids["ext-authz"], "ext_proc": pids["ext-proc"]}
@@ -133,17 +133,17 @@ def body(model: str) -> bytes:
     return json.dumps({"model": model, "text": "a" * (BODY_BYTES - len(empty))}).encode()
 
 
-async def measure(found: list[Setup], *, rounds: int, seconds: float) -> dict[str, Series]:
+async def measure(found: list[Setup], *, rounds: int, seconds: int) -> dict[str, Series]:
     """Every setup in every round, so that what the machine does meanwhile meets all of them."""
     result = {setup.name: Series() for setup in found}
     for number in range(rounds + 1):
         for setup in found:
             # The first round warms up: connections, caches, allocators.
-            length = seconds if number else 1.0
+            length = seconds if number else 1
             before = {name: cpu_us(pid) for name, pid in setup.pids.items()}
             busy = await _post(setup, CONNECTIONS, length)
             spent = {name: cpu_us(pid) - before[name] for name, pid in setup.pids.items()}
-            single = await _post(setup, 1, length / 2)
+            single = await _post(setup, 1, max(1, length // 2))
             if not number:
                 continue
             series = result[setup.name]
@@ -159,7 +159,7 @@ def memories(stack: Stack) -> dict[str, Memory]:
     return {name: memory(process.pid) for name, process in stack.processes.items()}
 
 
-async def _post(setup: Setup, connections: int, seconds: float) -> Load:
+async def _post(setup: Setup, connections: int, seconds: int) -> Load:
     load = await asyncio.to_thread(
         post, setup.url, setup.body, dict(setup.headers), connections=connections, seconds=seconds
     )
@@ -169,7 +169,7 @@ async def _post(setup: Setup, connections: int, seconds: float) -> Load:
 
 
 async def _answers(setup: Setup) -> bool:
-    load = await asyncio.to_thread(post, setup.url, setup.body, dict(setup.headers), connections=1, seconds=0.2)
+    load = await asyncio.to_thread(post, setup.url, setup.body, dict(setup.headers), connections=1, seconds=1)
     return load.requests > 0 and not load.failed
 
 

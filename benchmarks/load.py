@@ -29,7 +29,7 @@ def available() -> bool:
     return shutil.which("wrk") is not None
 
 
-def post(url: str, body: bytes, headers: dict[str, str], *, connections: int, seconds: float) -> Load:
+def post(url: str, body: bytes, headers: dict[str, str], *, connections: int, seconds: int) -> Load:
     """POST one body over and over.
 
     Raises:
@@ -40,7 +40,7 @@ def post(url: str, body: bytes, headers: dict[str, str], *, connections: int, se
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
         script.write_text("\n".join(lines) + "\n")
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script), url]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"wrk failed: {result.stdout}{result.stderr}")

@@ -39,7 +39,7 @@ bench: setup ## measure: requests/s, latency, CPU and memory, as ratios to bare 
 	$(BIN)/python -m benchmarks
 
 golden: setup ## write the golden files of the translation anew
-	$(BIN)/python -m pytest tests/control_plane/translate --update-golden
+	ISG_UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/control_plane/translate/test_golden.py
 
 lock: $(VENV)/.installed ## resolve requirements.lock anew
 	scripts/lock $(BIN)/python

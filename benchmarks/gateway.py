@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmarks.instant_backend import bare, instant
@@ -118,7 +119,7 @@ async def setups(folder: Path) -> AsyncIterator[tuple[list[Setup], Stack]]:
                 setup("predict (answer rewritten)", url, "predicted", gateway),
             ]
             for one in found:
-                await until(f"{one.name} answers", lambda one=one: _answers(one), 10)
+                await until(f"{one.name} answers", partial(_answers, one), 10)
             yield found, stack
     finally:
         for process in statics:

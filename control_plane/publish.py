@@ -34,18 +34,22 @@ class Settled(Protocol):
     """Who took a snapshot."""
 
     @property
-    def acknowledged(self) -> tuple[str, ...]: ...
+    def refused(self) -> Mapping[str, str]:
+        """Node ids and their words."""
+
     @property
-    def refused(self) -> Mapping[str, str]: ...
-    @property
-    def waiting(self) -> tuple[str, ...]: ...
+    def waiting(self) -> tuple[str, ...]:
+        """Nodes that have said nothing yet."""
 
 
 class Server(Protocol):
     """The part of :class:`control_plane.xds.server.AdsServer` that publishing needs."""
 
-    def publish(self, group: str, snapshot: Snapshot) -> None: ...
-    async def settled(self, group: str, snapshot: Snapshot, timeout_s: float) -> Settled: ...
+    def publish(self, group: str, snapshot: Snapshot) -> None:
+        """Make a snapshot what a group should have; waits for nobody."""
+
+    async def settled(self, group: str, snapshot: Snapshot, timeout_s: float) -> Settled:
+        """Wait for a group's nodes."""
 
 
 class RefusedError(Exception):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -61,7 +62,7 @@ async def test_a_replica_killed_under_load_fails_no_request_and_is_used_again_wi
     replicas = [replica(port, tmp_path) for port in ports]
     try:
         for port in ports:
-            await until(f"replica {port} serves", lambda port=port: serves(port), 20)
+            await until(f"replica {port} serves", partial(serves, port), 20)
         descriptor = f"server: kserve\nmodel: language\nendpoints: ['127.0.0.1:{ports[0]}', '127.0.0.1:{ports[1]}']\n"
         async with running(tmp_path, {"gateway.yaml": GATEWAY, "backends/main.yaml": descriptor}) as stack:
             key = await stack.key()

@@ -7,6 +7,7 @@ import json
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from gateway.state import Service
 from tests.support.recorder import Recorder
 from tests.support.stack import Stack, running, until
 from tests.support.traffic import ANONYMOUS, INVALID, VALID, Traffic, traffic
@@ -145,10 +147,12 @@ async def test_services_start_with_their_last_good_policy_while_the_control_plan
     gateway: Stack, recorder: Recorder, key: str
 ) -> None:
     gateway.kill("control-plane")
-    for part, service in (("ext-authz", "ext_authz"), ("ext-proc", "ext_proc")):
+    services: tuple[Service, ...] = ("ext_authz", "ext_proc")
+    for service in services:
+        part = service.replace("_", "-")
         gateway.kill(part)
         await gateway.restart(part)
-        await until(f"{part} is back", lambda name=service: gateway.is_ready(name))  # type: ignore[misc,arg-type]
+        await until(f"{part} is back", partial(gateway.is_ready, service))
     await back(gateway, key)
     await gateway.restart("control-plane")
     await until("control plane is back", lambda: gateway.is_ready("control_plane"))

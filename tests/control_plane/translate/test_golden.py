@@ -22,7 +22,7 @@ from control_plane.preflight.envoy import find_envoy, validate
 from control_plane.preflight.static import static_bootstrap
 from control_plane.translate.snapshot import Translation, translate
 from gateway.messages import pool
-from gateway.policy import encode
+from gateway.policy import Policy, encode
 from gateway.state import StateDir
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -47,12 +47,13 @@ def translation(case: str) -> Translation:
 
 def rendered(case: str) -> dict[str, str]:
     result = translation(case)
+    policies: tuple[Policy, ...] = (result.gateway, *result.models.values())
     outputs: dict[str, Any] = {
         "listeners": [as_data(message) for message in result.listeners],
         "routes": [as_data(message) for message in result.routes],
         "clusters": [as_data(message) for message in result.clusters],
         "endpoints": [as_data(message) for message in result.endpoints],
-        "policies": [json.loads(encode(policy)) for policy in (result.gateway, *result.models.values())],
+        "policies": [json.loads(encode(policy)) for policy in policies],
     }
     return {f"{kind}.yaml": yaml.safe_dump(data, sort_keys=True, width=120) for kind, data in outputs.items()}
 

@@ -38,8 +38,11 @@ from gateway.state import Service
 _METHOD: Final = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", -1),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    # A control plane that is frozen, or gone without a word, is noticed by pings that nobody answers.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.use_local_subchannel_pool", 1),
     # Our own delays decide when to try again; gRPC's would grow to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -115,10 +118,16 @@ def policy_set(held: Mapping[str, Held]) -> PolicySet | None:
 
 
 class PolicySubscription:
-    """Keeps a service's policy current. ``await run()`` until cancelled."""
+    """Keeps a service's policy current. ``await run()`` until cancelled.
+
+    Attributes:
+        connected: whether the control plane has answered on the stream that is open now. While it has not, the last
+            good policy stays in force.
+    """
 
     def __init__(self, *, service: Service, ads_socket: Path, cache: Path, apply: Apply) -> None:
         self.service, self.ads_socket, self.cache, self.apply = service, ads_socket, cache, apply
+        self.connected = False
         self._held: dict[str, Held] = {}
 
     async def run(self) -> None:
@@ -128,10 +137,14 @@ class PolicySubscription:
         while True:
             try:
                 async for _ in self._follow():
-                    delay_s, told = _FIRST_DELAY_S, ""
+                    delay_s, told, self.connected = _FIRST_DELAY_S, "", True
                 reason = "the control plane ended the stream"
             except grpc.aio.AioRpcError as error:
                 reason = error.code().name
+            except (DecodeError, asyncio.InvalidStateError) as error:
+                reason = f"{type(error).__name__}: {error}"
+            finally:
+                self.connected = False
             if reason != told:
                 log.warning("policy_stream_ended", reason=reason, meaning="the last good policy stays in force")
                 told = reason
@@ -144,6 +157,8 @@ class PolicySubscription:
             self._take({name: Held(version=v, document=d, policy=decode(d)) for name, (v, d) in documents.items()})
         except (policy_cache.CacheError, PolicyError) as error:
             log.warning("policy_cache_ignored", reason=str(error))
+        except Exception:  # a start without a policy is better than none
+            log.exception("policy_cache_ignored")
 
     async def _follow(self) -> AsyncIterator[None]:
         """One stream; yields after every answered response."""
@@ -171,14 +186,20 @@ class PolicySubscription:
             held = updated(self._held, response)
             self._take(held)
         except PolicyError as error:
-            log.error("policy_refused", reason=str(error), meaning="the last good policy stays in force")
-            answer.error_detail.CopyFrom(rpc.Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message=str(error)))
-            return answer
+            return self._refusal(answer, str(error))
+        except Exception as error:  # whatever a service makes of it is said, and does not end the subscription
+            log.exception("policy_not_applied")
+            return self._refusal(answer, f"{type(error).__name__}: {error}")
         try:
             policy_cache.write(self.cache, {name: (one.version, one.document) for name, one in held.items()})
         except OSError as error:
             # In force all the same: the cache matters only to a start without a control plane.
             log.error("policy_cache_not_written", reason=str(error))
+        return answer
+
+    def _refusal(self, answer: Request, words: str) -> Request:
+        log.error("policy_refused", reason=words, meaning="the last good policy stays in force")
+        answer.error_detail.CopyFrom(rpc.Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message=words))
         return answer
 
     def _take(self, held: dict[str, Held]) -> None:

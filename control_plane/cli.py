@@ -7,6 +7,7 @@ Exit codes: 0 fine, 1 the answer is no, 2 wrong use.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -98,6 +99,30 @@ def up(places: Places, watch: bool, concurrency: int) -> None:
                 demo_key=_demo_key,
             )
         )
+
+
+@main.command()
+@places_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(places: Places, as_json: bool) -> None:
+    """Is the configuration right? Changes nothing, and needs no running gateway.
+
+    \b
+    Example:
+      isg check -c gateway.yaml
+    """
+    from control_plane.check import check as run_check
+
+    with _said_plainly():
+        report = run_check(places)
+    if as_json:
+        click.echo(json.dumps(report.as_data()))
+    else:
+        for line in (*report.errors, *report.skipped):
+            click.echo(line, err=True)
+        if not report.errors:
+            click.echo(f"{places.config}: good")
+    sys.exit(1 if report.errors else 0)
 
 
 @main.command("control-plane")

@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from control_plane.config.errors import ConfigErrors
 from control_plane.config.loader import load_with_sources
 from control_plane.config.model import Config, Endpoint
-from control_plane.preflight.envoy import PreflightError, validate
-from control_plane.preflight.static import static_bootstrap
+from control_plane.preflight.candidate import preflight
+from control_plane.preflight.envoy import PreflightError
 from control_plane.publish import Publisher, RefusedError
 from control_plane.translate.snapshot import translate
 from gateway.state import StateDir
@@ -88,8 +88,8 @@ class Reconciler:
     async def _apply(self, config: Config, started: float, *, changed: bool) -> None:
         try:
             translation = translate(config, self.state, self.local())
-            if changed and self.envoy is not None:
-                await validate(static_bootstrap(translation), envoy=self.envoy)
+            if changed:
+                await preflight(translation, envoy=self.envoy)
             self.wanted(config)
             silent = await self.publisher.publish(translation)
         except (PreflightError, RefusedError) as error:

@@ -18,7 +18,7 @@ _PREFIX: Final = re.compile(r"^\[[^]]*]\[[^]]*]\[\w+]\[\w+] \[[^]]*] ")
 
 
 class PreflightError(Exception):
-    """Envoy does not take this configuration; the text is Envoy's reason."""
+    """This configuration must not reach an Envoy; the text says why."""
 
 
 def find_envoy() -> str | None:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
+import aiohttp
 import structlog
 import uvloop
 from prometheus_client import REGISTRY
 
 from control_plane.config.model import Address, Endpoint
 from control_plane.preflight.envoy import find_envoy
-from control_plane.processes import read_endpoints, wanted_processes, write_processes
-from control_plane.publish import Publisher
+from control_plane.processes import Process, ProcessesError, read_endpoints, read_processes, write_processes
+from control_plane.publish import SERVICES, Publisher
 from control_plane.reconcile import ConfigMetrics, Reconciler
+from control_plane.status import Document, document
 from control_plane.watch import Changed, changes
 from control_plane.xds.server import AdsServer
+from gateway import policy_cache
 from gateway.command_line import Places
+from gateway.policy import ModelPolicy, PolicyError, decode
 from gateway.state import StateDir
 from gateway.telemetry import configure_logging, serve_admin
 
@@ -27,6 +32,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _WITHDRAW_EVERY_S: Final = 5.0
 _STOP_GRACE_S: Final = 1.0
+_ENVOY_ANSWERS_WITHIN_S: Final = 2.0
 
 
 def run(places: Places, *, watch: bool) -> None:
@@ -52,18 +58,23 @@ async def serve(places: Places, *, watch: bool) -> None:
     envoy = find_envoy()
     if envoy is None:
         log.warning("preflight_off", meaning="no envoy binary here: configurations go to Envoy unchecked by it")
-    publisher = Publisher(server=server, clock=time.monotonic)
+    publisher = Publisher(server=server, clock=time.monotonic, inherited=_inherited(state))
     reconciler = Reconciler(
         path=places.config,
         state=state,
         publisher=publisher,
         local=lambda: _local_endpoints(state),
-        wanted=lambda config: write_processes(state, wanted_processes(config)),
+        running=lambda: _running(state),
+        wanted=lambda processes: write_processes(state, processes),
         metrics=ConfigMetrics(REGISTRY),
         envoy=envoy,
     )
     await server.start(state.ads_socket)
-    admin = await serve_admin(state.admin_socket("control_plane"), lambda: reconciler.problem)
+    admin = await serve_admin(
+        state.admin_socket("control_plane"),
+        lambda: reconciler.problem,
+        documents={"/status": lambda: _status(reconciler, server)},
+    )
     try:
         await reconciler.files_changed()
         async with asyncio.TaskGroup() as tasks:
@@ -85,6 +96,28 @@ async def _follow(reconciler: Reconciler, *, watch: bool) -> None:
             await reconciler.files_changed()
 
 
+async def _status(reconciler: Reconciler, server: AdsServer) -> Document:
+    config = reconciler.config
+    clusters: Mapping[str, Any] | None = None
+    with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+        async with (
+            aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(reconciler.state.envoy_admin_socket)),
+                timeout=aiohttp.ClientTimeout(total=_ENVOY_ANSWERS_WITHIN_S),
+            ) as session,
+            session.get("http://envoy/clusters?format=json") as answer,
+        ):
+            clusters = await answer.json(content_type=None)
+    return document(
+        problem=reconciler.problem,
+        path=str(reconciler.path),
+        models=() if config is None else config.models,
+        backends=() if config is None else config.backends,
+        nodes=server.nodes(),
+        clusters=clusters,
+    )
+
+
 async def _withdraw(publisher: Publisher) -> None:
     while True:
         await asyncio.sleep(_WITHDRAW_EVERY_S)
@@ -96,4 +129,27 @@ def _local_endpoints(state: StateDir) -> Mapping[str, tuple[Endpoint, ...]]:
     for backend, addresses in (read_endpoints(state) or {}).items():
         pairs = (address.rsplit(":", 1) for address in addresses)
         found[backend] = tuple(Endpoint(address=Address(host=host, port=int(port))) for host, port in pairs)
+    return found
+
+
+def _running(state: StateDir) -> Mapping[str, Process]:
+    """The local backends that the supervisor runs now; a damaged list is about to be replaced."""
+    try:
+        return read_processes(state) or {}
+    except ProcessesError as error:
+        log.warning("processes_ignored", reason=str(error))
+        return {}
+
+
+def _inherited(state: StateDir) -> dict[str, ModelPolicy]:
+    """What the services enforce while no control plane is there."""
+    found: dict[str, ModelPolicy] = {}
+    for service in SERVICES:
+        try:
+            documents = policy_cache.read(state.policy_file(service))
+            policies = {name: decode(document) for name, (_, document) in documents.items()}
+        except (policy_cache.CacheError, PolicyError) as error:
+            log.warning("policy_cache_ignored", service=service, reason=str(error))
+            continue
+        found |= {name: policy for name, policy in policies.items() if isinstance(policy, ModelPolicy)}
     return found

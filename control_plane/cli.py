@@ -125,6 +125,32 @@ def check(places: Places, as_json: bool) -> None:
     sys.exit(1 if report.errors else 0)
 
 
+@main.command()
+@places_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(places: Places, as_json: bool) -> None:
+    """What runs, which versions it has acknowledged or refused, and how busy the endpoints are.
+
+    \b
+    Example:
+      isg status -c gateway.yaml
+    """
+    import asyncio
+
+    from control_plane.status import NoStatusError, decoded, rendered
+    from control_plane.up.probe import HttpError, get
+
+    socket = places.state.admin_socket("control_plane")
+    try:
+        _, body = asyncio.run(get("http://control-plane/status", socket_path=socket))
+        found = decoded(body)
+    except (HttpError, NoStatusError):
+        click.echo(f"no control plane answers for {places.state.root}: is `isg up` running?", err=True)
+        sys.exit(1)
+    click.echo(json.dumps(found) if as_json else rendered(found), nl=as_json)
+    sys.exit(0 if found["ok"] else 1)
+
+
 @main.command("control-plane")
 @places_options
 @click.option("--watch/--no-watch", default=True, show_default=True, help="Make saved files live.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -64,12 +64,19 @@ def trace_id(traceparent: str | None) -> str | None:
     return None if parts[1] == "0" * 32 else parts[1]
 
 
-async def serve_admin(socket: Path, ready: Readiness, registry: CollectorRegistry = REGISTRY) -> web.AppRunner:
+async def serve_admin(
+    socket: Path,
+    ready: Readiness,
+    registry: CollectorRegistry = REGISTRY,
+    *,
+    documents: Mapping[str, Callable[[], Awaitable[object]]] | None = None,
+) -> web.AppRunner:
     """Serve ``/metrics`` and ``/ready`` on a Unix socket.
 
     Args:
         socket: where to listen; a stale file is replaced.
         ready: None when the service can answer requests, else what it waits for.
+        documents: further paths, answered with what the function gives, as JSON.
 
     Returns:
         The runner; ``await runner.cleanup()`` ends it.
@@ -85,6 +92,12 @@ async def serve_admin(socket: Path, ready: Readiness, registry: CollectorRegistr
     app = web.Application()
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/ready", readiness)
+    for path, make in (documents or {}).items():
+
+        async def answer(_: web.Request, make: Callable[[], Awaitable[object]] = make) -> web.Response:
+            return web.json_response(await make())
+
+        app.router.add_get(path, answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     socket.unlink(missing_ok=True)

@@ -127,8 +127,11 @@ async def _withdraw(publisher: Publisher) -> None:
 def _local_endpoints(state: StateDir) -> Mapping[str, tuple[Endpoint, ...]]:
     found: dict[str, tuple[Endpoint, ...]] = {}
     for backend, addresses in (read_endpoints(state) or {}).items():
-        pairs = (address.rsplit(":", 1) for address in addresses)
-        found[backend] = tuple(Endpoint(address=Address(host=host, port=int(port))) for host, port in pairs)
+        try:
+            pairs = [address.rsplit(":", 1) for address in addresses]
+            found[backend] = tuple(Endpoint(address=Address(host=host, port=int(port))) for host, port in pairs)
+        except ValueError as error:
+            raise ProcessesError(f"{state.endpoints}: {backend} has no addresses but {addresses}") from error
     return found
 
 

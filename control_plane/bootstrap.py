@@ -33,9 +33,7 @@ def bootstrap(state: StateDir, *, node_id: str) -> str:
                 api_type="DELTA_GRPC",
                 transport_api_version="V3",
                 set_node_on_first_message_only=True,
-                grpc_services=[
-                    api.core_v3.GrpcService(envoy_grpc=api.core_v3.GrpcService.EnvoyGrpc(cluster_name=CLUSTER_ADS))
-                ],
+                grpc_services=[api.core_v3.GrpcService(envoy_grpc=_ads_service())],
             ),
             lds_config=_ads(),
             cds_config=_ads(),
@@ -48,6 +46,14 @@ def bootstrap(state: StateDir, *, node_id: str) -> str:
     )
     message.overload_manager.resource_monitors.add(name=limit.name, typed_config=limit.typed_config)
     return MessageToJson(message, preserving_proto_field_name=True, descriptor_pool=pool()) + "\n"
+
+
+def _ads_service() -> api.core_v3.GrpcService.EnvoyGrpc:
+    service = api.core_v3.GrpcService.EnvoyGrpc(cluster_name=CLUSTER_ADS)
+    # Envoy's own would grow to 30 s: a save after a restart of the control plane must not wait for it.
+    service.retry_policy.retry_back_off.base_interval.CopyFrom(seconds(0.1))
+    service.retry_policy.retry_back_off.max_interval.CopyFrom(seconds(1))
+    return service
 
 
 def _ads_cluster(socket: Path) -> api.cluster_v3.Cluster:

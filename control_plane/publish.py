@@ -3,12 +3,15 @@
 A policy is acknowledged by every connected service *before* the route that needs it reaches Envoy, and withdrawn only
 after that route is gone and no request can still be on it. Whoever does not answer within a deadline does not hold
 up the others: Envoy's health checks take a frozen service out of its cluster.
+
+All of that also holds when this control plane is new and the others are not: the policies that the services were found
+with stay until Envoy has had time to leave the routes that need them, and the services are waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -26,6 +29,7 @@ SERVICE_DEADLINE_S: Final = 2.0
 ENVOY_DEADLINE_S: Final = 12.0
 #: The longest that a body may take to arrive after its route was chosen (the listener's request timeout).
 BODY_ARRIVAL_S: Final = 60.0
+_LOOK_EVERY_S: Final = 0.02
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -42,6 +46,14 @@ class Settled(Protocol):
         """Nodes that have said nothing yet."""
 
 
+class Node(Protocol):
+    """A connected node."""
+
+    @property
+    def group(self) -> str:
+        """Which group it belongs to."""
+
+
 class Server(Protocol):
     """The part of :class:`control_plane.xds.server.AdsServer` that publishing needs."""
 
@@ -49,7 +61,10 @@ class Server(Protocol):
         """Make a snapshot what a group should have; waits for nobody."""
 
     async def settled(self, group: str, snapshot: Snapshot, timeout_s: float) -> Settled:
-        """Wait for a group's nodes."""
+        """Wait for a group's connected nodes."""
+
+    def nodes(self) -> Sequence[Node]:
+        """Who is connected."""
 
 
 class RefusedError(Exception):
@@ -61,13 +76,16 @@ class Publisher:
     """Publishes translations, one after another (callers do not overlap calls of :meth:`publish`).
 
     Attributes:
+        inherited: policies that the services held when this control plane started, by resource name.
         live: the last translation that nobody refused.
     """
 
     server: Server
     clock: Callable[[], float]
+    inherited: Mapping[str, ModelPolicy] = field(default_factory=dict)
     live: Translation | None = None
     _withdrawn: dict[str, tuple[float, ModelPolicy]] = field(default_factory=dict)
+    _publishing: bool = False
 
     async def publish(self, translation: Translation) -> tuple[str, ...]:
         """Bring a translation to every node.
@@ -78,9 +96,29 @@ class Publisher:
         Raises:
             RefusedError: a node refused it. What was live before is published again.
         """
+        self._publishing = True
+        try:
+            return await self._publish(translation)
+        finally:
+            self._publishing = False
+
+    def withdraw_expired(self) -> None:
+        """Drop policies that no request can be routed by any more; during a publication, nothing."""
+        if self._publishing or self.live is None:
+            return
+        now = self.clock()
+        expired = [name for name, (until, _) in self._withdrawn.items() if until <= now]
+        for name in expired:
+            del self._withdrawn[name]
+        if expired:
+            self._publish_policies(self.live)
+
+    async def _publish(self, translation: Translation) -> tuple[str, ...]:
         # Old and new policies side by side: requests on old routes still meet theirs.
         policies = self._policies(translation)
         snapshot = envoy_snapshot(translation)
+        if self.live is None and not _by_name(translation).keys() <= self.inherited.keys():
+            await self._services_are_back()
         try:
             for service in SERVICES:
                 self.server.publish(service, policies)
@@ -95,19 +133,17 @@ class Publisher:
         self.live = translation
         return tuple(node for nodes in silent for node in nodes)
 
-    def withdraw_expired(self) -> None:
-        """Drop policies that no request can be routed by any more."""
-        now = self.clock()
-        expired = [name for name, (until, _) in self._withdrawn.items() if until <= now]
-        for name in expired:
-            del self._withdrawn[name]
-        if expired and self.live is not None:
-            self._publish_policies(self.live)
+    async def _services_are_back(self) -> None:
+        """Services that served before connect again; Envoy must not be told of new routes before them."""
+        deadline = self.clock() + SERVICE_DEADLINE_S
+        while self.inherited and not {*SERVICES} <= {node.group for node in self.server.nodes()}:
+            if self.clock() >= deadline:
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     def _policies(self, translation: Translation) -> Snapshot:
         older = [policy for _, policy in self._withdrawn.values()]
-        if self.live is not None:
-            older += self.live.models.values()
+        older += self.inherited.values() if self.live is None else self.live.models.values()
         return policy_snapshot((*older, *policies_of(translation)))
 
     def _publish_policies(self, translation: Translation) -> None:
@@ -122,12 +158,11 @@ class Publisher:
         return list(settled.waiting)
 
     def _retire(self, translation: Translation) -> None:
-        if self.live is None:
-            return
-        current = {resource_name(policy) for policy in translation.models.values()}
-        until = self.clock() + BODY_ARRIVAL_S + self.live.longest_timeout_s
-        for policy in self.live.models.values():
-            name = resource_name(policy)
+        before = self.inherited if self.live is None else _by_name(self.live)
+        longest_s = (self.live or translation).longest_timeout_s
+        current = _by_name(translation).keys()
+        until = self.clock() + BODY_ARRIVAL_S + longest_s
+        for name, policy in before.items():
             if name not in current:
                 self._withdrawn[name] = (until, policy)
         for name in current:
@@ -139,3 +174,7 @@ class Publisher:
         log.warning("config_rolled_back")
         self._publish_policies(self.live)
         self.server.publish(NODE_ENVOY, envoy_snapshot(self.live))
+
+
+def _by_name(translation: Translation) -> dict[str, ModelPolicy]:
+    return {resource_name(policy): policy for policy in translation.models.values()}

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -16,14 +17,23 @@ from control_plane.config.loader import load_with_sources
 from control_plane.config.model import Config, Endpoint
 from control_plane.preflight.candidate import preflight
 from control_plane.preflight.envoy import PreflightError
-from control_plane.publish import Publisher, RefusedError
-from control_plane.translate.snapshot import translate
+from control_plane.processes import Process, ProcessesError, wanted_processes
+from control_plane.publish import RefusedError
+from control_plane.translate.snapshot import Translation, translate
 from gateway.state import StateDir
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 #: What was refused, in the operator's words.
-Refused = ConfigErrors | PreflightError | RefusedError
+Refused = ConfigErrors | PreflightError | RefusedError | ProcessesError | OSError
+
+
+class Publishes(Protocol):
+    """The part of :class:`control_plane.publish.Publisher` that this needs."""
+
+    async def publish(self, translation: Translation) -> tuple[str, ...]:
+        """Bring a translation to every node."""
+        ...
 
 
 @dataclass(slots=True)
@@ -51,7 +61,9 @@ class Reconciler:
 
     Attributes:
         local: reads where the replicas of local backends are.
-        wanted: told the configuration's local backends as soon as it is known to be good.
+        running: reads which local backends are wanted now, by whatever configuration was live before.
+        wanted: told the local backends as soon as a configuration is known to be good: those that it adds start while
+            it is published, those that it no longer names go when it is live.
         envoy: path of the binary for preflight; None skips it (and says so at start).
         config: what is live.
         problem: why the files as they are now are not live, None if they are.
@@ -59,9 +71,10 @@ class Reconciler:
 
     path: Path
     state: StateDir
-    publisher: Publisher
+    publisher: Publishes
     local: Callable[[], Mapping[str, tuple[Endpoint, ...]]]
-    wanted: Callable[[Config], None]
+    running: Callable[[], Mapping[str, Process]]
+    wanted: Callable[[Mapping[str, Process]], None]
     metrics: ConfigMetrics
     envoy: str | None
     config: Config | None = None
@@ -81,28 +94,47 @@ class Reconciler:
             await self._apply(loaded.config, started, changed=True)
 
     async def endpoints_changed(self) -> None:
-        """Local replicas have moved: translate what is live again."""
+        """Local replicas have moved: translate what is live again; what could not be made live gets another chance."""
+        waiting = self.problem is not None
         if self.config is not None:
             await self._apply(self.config, time.monotonic(), changed=False)
+        if waiting:
+            await self.files_changed()
 
     async def _apply(self, config: Config, started: float, *, changed: bool) -> None:
         try:
             translation = translate(config, self.state, self.local())
             if changed:
                 await preflight(translation, envoy=self.envoy)
-            self.wanted(config)
-            silent = await self.publisher.publish(translation)
-        except (PreflightError, RefusedError) as error:
+                silent = await self._replace(config, translation)
+            else:
+                silent = await self.publisher.publish(translation)
+        except (PreflightError, RefusedError, ProcessesError, OSError) as error:
             self._reject(error)
             return
-        self._live(config)
         if changed:
+            self._live(config)
             took_s = time.monotonic() - started
             self.metrics.applied.inc()
             self.metrics.seconds.set(took_s)
             log.info("config_applied", models=len(config.models), backends=len(config.backends), took_ms=took_s * 1e3)
         for node in silent:
             log.warning("node_silent", node=node, meaning="it has not acknowledged the change within its deadline")
+
+    async def _replace(self, config: Config, translation: Translation) -> tuple[str, ...]:
+        """Publish with the local backends of before and of now; nobody's servers go unless all have agreed."""
+        before, after = self.running(), wanted_processes(config)
+        both = {**before, **after}
+        if self.config is None or both != before:
+            self.wanted(both)
+        try:
+            silent = await self.publisher.publish(translation)
+        except RefusedError:
+            self.wanted(before)
+            raise
+        if after != both:
+            self.wanted(after)
+        return silent
 
     def _live(self, config: Config) -> None:
         self.config, self.problem = config, None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, suppress
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ _STEP_MS: Final = 20
 #: File systems that tell of nothing (network mounts) are looked at this often.
 _LOOK_ANYWAY_MS: Final = 1000
 
-Fingerprint = Mapping[Path, tuple[int, int, int]]
+Fingerprint = Mapping[Path, tuple[int, ...]]
 
 
 class Changed(Enum):
@@ -28,20 +28,34 @@ class Changed(Enum):
 
 def fingerprint(sources: frozenset[Path]) -> Fingerprint:
     """What the file system says of the sources and of every YAML file beside one of them (not of missing files)."""
-    beside = (path for folder in folders(sources) if folder.is_dir() for path in folder.glob("*.yaml"))
-    found: dict[Path, tuple[int, int, int]] = {}
-    for path in {*sources, *beside}:
+    found: dict[Path, tuple[int, ...]] = {}
+    for path in {*sources, *_beside(sources)}:
         try:
             status = path.stat()
         except OSError:
             continue
-        found[path] = (status.st_ino, status.st_size, status.st_mtime_ns)
+        # the time of the last change of status, too: a file becomes readable without being written
+        found[path] = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return found
+
+
+def _beside(sources: frozenset[Path]) -> Iterator[Path]:
+    for folder in folders(sources):
+        # it may go, or be locked, at any moment
+        with suppress(OSError):
+            yield from [path for path in folder.iterdir() if path.suffix == ".yaml"]
 
 
 def folders(sources: frozenset[Path]) -> frozenset[Path]:
     """The folders that sources lie in; a source may itself be a folder."""
-    return frozenset(path if path.is_dir() else path.parent for path in sources)
+    return frozenset(path if _is_folder(path) else path.parent for path in sources)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # in a folder that may not be entered
+        return False
 
 
 async def changes(
@@ -56,10 +70,10 @@ async def changes(
     """
     # Nothing has been compared yet: the first round yields, for what was saved between the caller's look and now.
     seen: Fingerprint | None = None
-    seen_endpoints = fingerprint(frozenset({endpoints})).get(endpoints)
+    seen_endpoints: tuple[int, ...] | None = None
     while True:
         watched = folders(sources()) if watch_files else frozenset[Path]()
-        present = [folder for folder in {*watched, endpoints.parent} if folder.is_dir()]
+        present = [folder for folder in {*watched, endpoints.parent} if _is_folder(folder)]
         events = awatch(
             *present,
             debounce=_DEBOUNCE_MS,

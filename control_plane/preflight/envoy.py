@@ -49,6 +49,8 @@ async def validate(bootstrap: str, *, envoy: str) -> None:
             )
         except subprocess.TimeoutExpired:
             raise PreflightError(f"envoy --mode validate gave no answer within {TIMEOUT_S:.0f} s") from None
+        except OSError as error:
+            raise PreflightError(f"{envoy} cannot be asked: {error.strerror or error}") from error
     if process.returncode == 0:
         return
     if process.returncode < 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,11 @@ class Answer:
     waiting: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    group: str
+
+
 @dataclass(slots=True)
 class FakeServer:
     """Writes down what is asked of it; answers as it is told."""
@@ -31,6 +36,8 @@ class FakeServer:
     answers: dict[str, Answer] = field(default_factory=dict)
     log: list[tuple[str, str]] = field(default_factory=list)
     has: dict[str, Snapshot] = field(default_factory=dict)
+    meanwhile: Callable[[], object] = lambda: None
+    connected: list[tuple[Node, ...]] = field(default_factory=lambda: [(Node("ext_authz"), Node("ext_proc"))])
 
     def publish(self, group: str, snapshot: Snapshot) -> None:
         self.log.append(("publish", group))
@@ -39,7 +46,11 @@ class FakeServer:
     async def settled(self, group: str, snapshot: Snapshot, timeout_s: float) -> Answer:
         assert self.has[group] is snapshot
         self.log.append(("settled", group))
+        self.meanwhile()
         return self.answers.get(group, Answer())
+
+    def nodes(self) -> tuple[Node, ...]:
+        return self.connected.pop(0) if len(self.connected) > 1 else self.connected[0]
 
     def policies(self, service: str) -> set[str]:
         return set(self.has[service].of_type(POLICY_TYPE_URL))
@@ -147,3 +158,55 @@ async def test_the_first_configuration_that_is_refused_leaves_nothing_live(
     with pytest.raises(RefusedError):
         await publisher.publish(translation("m1"))
     assert publisher.live is None
+
+
+async def test_a_withdrawal_that_is_due_in_the_middle_of_a_publication_takes_nothing_new_away(
+    publisher: Publisher, server: FakeServer, clock: Clock
+) -> None:
+    await publisher.publish(translation("m1"))
+    await publisher.publish(translation("m2"))
+    clock.now = 1000
+    server.meanwhile = publisher.withdraw_expired
+    await publisher.publish(translation("m3"))
+    assert names(translation("m3")) <= server.policies("ext_authz")
+    assert names(translation("m3")) <= server.policies("ext_proc")
+    publisher.withdraw_expired()
+    assert not names(translation("m1")) & server.policies("ext_proc")
+    assert names(translation("m3")) <= server.policies("ext_proc")
+
+
+def successor(server: FakeServer, clock: Clock, before: Translation) -> Publisher:
+    """The publisher of a control plane that starts anew beside services that go on."""
+    inherited = {resource_name(policy): policy for policy in before.models.values()}
+    return Publisher(server=server, clock=clock, inherited=inherited)
+
+
+async def test_a_new_control_plane_leaves_the_policies_that_it_found_until_envoy_can_have_left_their_routes(
+    server: FakeServer, clock: Clock
+) -> None:
+    old, new = translation("m1"), translation("m1", max_body=2000)
+    publisher = successor(server, clock, old)
+    clock.now = 1000
+    publisher.withdraw_expired()
+    await publisher.publish(new)
+    assert names(old) | names(new) <= server.policies("ext_proc")
+    clock.now += BODY_ARRIVAL_S + 29
+    publisher.withdraw_expired()
+    assert names(old) <= server.policies("ext_proc")
+    clock.now += 1
+    publisher.withdraw_expired()
+    assert server.policies("ext_proc") & (names(old) | names(new)) == names(new)
+
+
+async def test_a_new_control_plane_tells_envoy_nothing_new_before_the_services_are_back(
+    server: FakeServer, clock: Clock
+) -> None:
+    server.connected = [(), (Node("ext_authz"),), (Node("ext_authz"), Node("ext_proc"))]
+    await successor(server, clock, translation("m1")).publish(translation("m2"))
+    assert len(server.connected) == 1, "it looked until both were there"
+
+
+async def test_a_new_control_plane_waits_for_nobody_where_nothing_is_new(server: FakeServer, clock: Clock) -> None:
+    server.connected = [(), ()]
+    await successor(server, clock, translation("m1", "m2")).publish(translation("m1"))
+    assert len(server.connected) == 2, "it did not look"

@@ -63,6 +63,45 @@ async def test_endpoints_are_seen_also_when_files_are_not_watched(config: Path) 
         assert await waiting is Changed.ENDPOINTS
 
 
+async def test_the_first_look_is_a_change_of_endpoints_too(config: Path) -> None:
+    (config.parent / "state" / "endpoints.json").write_text("{}")
+    async with aclosing(watch(config)) as events:  # type: ignore[type-var] # an async generator
+        assert {await following(events), await following(events)} == {Changed.ENDPOINTS, Changed.FILES}
+
+
+async def test_a_swapped_link_as_in_a_config_map_is_seen(config: Path) -> None:
+    folder = config.parent / "mounted"
+    for version in ("1", "2"):
+        (folder / version).mkdir(parents=True)
+        (folder / version / "gateway.yaml").write_text(f"# {version}\n")
+    (folder / "..data").symlink_to("1")
+    (folder / "gateway.yaml").symlink_to("..data/gateway.yaml")
+    async with aclosing(watch(folder / "gateway.yaml")) as events:  # type: ignore[type-var] # an async generator
+        await following(events)
+        (folder / "..new").symlink_to("2")
+        (folder / "..new").replace(folder / "..data")
+        assert await following(events) is Changed.FILES
+
+
+async def test_folders_that_go_and_come_back_are_seen(config: Path) -> None:
+    backends = config.parent / "backends"
+    async with aclosing(watch(config)) as events:  # type: ignore[type-var] # an async generator
+        await following(events)
+        backends.rename(config.parent / "away")
+        assert await following(events) is Changed.FILES
+        (config.parent / "away").rename(backends)
+        assert await following(events) is Changed.FILES
+        (backends / "new.yaml").write_text("server: http\n")
+        assert await following(events) is Changed.FILES
+
+
+def test_a_file_that_becomes_readable_has_changed(config: Path) -> None:
+    config.chmod(0)
+    before = fingerprint(frozenset({config}))
+    config.chmod(0o644)
+    assert fingerprint(frozenset({config})) != before
+
+
 def test_a_fingerprint_is_equal_until_something_changes(config: Path) -> None:
     sources = frozenset({config, config.parent / "backends"})
     before = fingerprint(sources)

@@ -73,6 +73,7 @@ def load_assignment(name: str, endpoints: Iterable[Endpoint]) -> api.endpoint_v3
                     api.endpoint_v3.LbEndpoint(
                         endpoint=api.endpoint_v3.Endpoint(
                             address=_tcp(endpoint.address.host, endpoint.address.port),
+                            hostname=str(endpoint.address),
                         ),
                         load_balancing_weight=uint32(endpoint.weight),
                     )

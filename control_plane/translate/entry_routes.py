@@ -134,11 +134,19 @@ def entry_routes(entry: Entry) -> list[api.route_v3.Route]:
             detail="Send the body without a content encoding.",
         ),
         problem_route(
+            f"{prefix}/trace-context",
+            entry.match([header_matches("traceparent", "[ -~]*", invert=True)]),
+            status=400,
+            # Bytes that no protobuf string takes: ext_proc could not read the message that they are part of.
+            code="invalid_header",
+            detail="The header `traceparent` has characters that are not ASCII.",
+        ),
+        problem_route(
             f"{prefix}/content-type",
             entry.match([header_matches("content-type", JSON_CONTENT_TYPE, invert=True)]),
             status=415,
             code="content_type_not_served",
-            detail="Send the body as application/json.",
+            detail="Send the body as application/json, in UTF-8.",
         ),
         problem_route(
             f"{prefix}/too-large",

@@ -17,6 +17,8 @@ _NOT_FOR_UPSTREAM: Final = (
     "cookie",
     "accept-encoding",
 )
+#: Names that are the gateway's own, and cookies, which no request takes to a model server.
+_NOT_FOR_CLIENTS: Final = ("set-cookie",)
 
 
 def _without(prefixes: tuple[str, ...]) -> list[api.mutation_rules_v3.HeaderMutation]:
@@ -41,12 +43,16 @@ def early_headers() -> api.core_v3.TypedExtensionConfig:
 
 
 def upstream_headers() -> api.header_mutation_v3.HeaderMutation:
-    """The last change before a request leaves for a model server or a mirror."""
+    """The last change before a request leaves for a model server or a mirror, and the first to its answer."""
     return api.header_mutation_v3.HeaderMutation(
         mutations=api.header_mutation_v3.Mutations(
             request_mutations=[
                 *(api.mutation_rules_v3.HeaderMutation(remove=name) for name in _NOT_FOR_UPSTREAM),
                 *_without(_FORGEABLE),
-            ]
+            ],
+            response_mutations=[
+                *(api.mutation_rules_v3.HeaderMutation(remove=name) for name in _NOT_FOR_CLIENTS),
+                *_without(_FORGEABLE),
+            ],
         )
     )

@@ -94,11 +94,24 @@ LOCAL_REPLIES: Final = (
         headers=_RETRY,
     ),
     LocalReply(
-        when=_begins("ext_proc"),
+        # The last three: a second answer, an answer of another phase, a body that is not as long as its header says.
+        when=_begins("ext_proc", "spurious_message", "unhandled_message", "mismatch_between_content_length"),
         status=503,
         code="validation_unavailable",
         detail="Validation is not available. Try again.",
         headers=_RETRY,
+    ),
+    LocalReply(
+        when=_begins("upgrade_failed"),
+        status=400,
+        code="upgrade_not_served",
+        detail="This gateway speaks HTTP and gRPC only: send the request without `Upgrade`.",
+    ),
+    LocalReply(
+        when=_begins("http1.invalid_transfer_encoding"),
+        status=501,
+        code="transfer_encoding_not_served",
+        detail="Send the body with a content-length, or chunked.",
     ),
     LocalReply(
         when=_begins("cluster_not_found"),
@@ -112,6 +125,7 @@ LOCAL_REPLIES: Final = (
         )
         for status, code, detail, headers in (
             (400, "bad_request", "The request is not valid HTTP.", {}),
+            (403, "forbidden", "This request is not served.", {}),
             (404, "not_found", "There is nothing at this path.", {}),
             (405, "method_not_allowed", "This method is not served.", {}),
             (408, "request_timeout", "The request took too long to arrive.", {}),

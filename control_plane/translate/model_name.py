@@ -6,8 +6,9 @@ from control_plane.translate.wire import regex
 from gateway import envoy_api as api
 from gateway.names import META_BODY_READ, META_MODEL, NS_ISG
 
-#: Media types of a JSON body; parameters are allowed. RE2, full match.
-JSON_CONTENT_TYPE = r"(?i)application/json[ \t]*(;.*)?"
+#: Media types of a JSON body. RE2, full match. The type travels on, and model servers decode by its charset: in UTF-7
+#: the bytes that were judged would be another document. Any other parameter could hide a second type behind a comma.
+JSON_CONTENT_TYPE = r"""(?i)application/json[ \t]*(;[ \t]*(charset="?utf-8"?)?[ \t]*)?"""
 
 
 def model_name(default: str | None = None) -> api.json_to_metadata_v3.JsonToMetadata:

@@ -12,7 +12,7 @@ from control_plane.config.model import Backend, Config, Mirror, Target
 from control_plane.translate.clusters import backend_cluster_name
 from control_plane.translate.filter_chain import HOLD, PAYLOAD, limit
 from control_plane.translate.payload import answer_rewritten
-from control_plane.translate.wire import exact, extension, full_match, metadata_string, seconds, uint32
+from control_plane.translate.wire import exact, extension, full_match, metadata_string, seconds, true, uint32
 from gateway import envoy_api as api
 from gateway.names import HEADER_TENANT, META_MODEL, NS_AUTHZ, NS_ISG, PATH_PREDICT
 from gateway.policy import ModelPolicy, resource_name
@@ -44,11 +44,14 @@ def _route(
     action = api.route_v3.RouteAction(
         timeout=seconds(model.timeout_s),
         retry_policy=_retry_policy(model.retries),
-        path_rewrite=upstream_path(backend),
+        # A format string to Envoy: a bare percent sign would be refused, or read as a command.
+        path_rewrite=upstream_path(backend).replace("%", "%%"),
+        # A client's own host could choose another site where a model server stands behind a shared front.
+        auto_host_rewrite=true(),
     )
     _aim(action, model.targets)
     if model.mirror is not None:
-        action.request_mirror_policies.append(_mirror(model.mirror))
+        action.request_mirror_policies.append(_mirror(model.mirror, config.backends[model.mirror.backend]))
     route = api.route_v3.Route(
         name=resource_name(policy),
         match=match,
@@ -77,10 +80,12 @@ def _aim(action: api.route_v3.RouteAction, targets: tuple[Target, ...]) -> None:
         action.weighted_clusters.clusters.add(name=backend_cluster_name(target.backend), weight=uint32(target.weight))
 
 
-def _mirror(mirror: Mirror) -> api.route_v3.RouteAction.RequestMirrorPolicy:
+def _mirror(mirror: Mirror, backend: Backend) -> api.route_v3.RouteAction.RequestMirrorPolicy:
     share = api.type_v3.FractionalPercent(numerator=round(mirror.percent * 10_000), denominator="MILLION")
     return api.route_v3.RouteAction.RequestMirrorPolicy(
         cluster=backend_cluster_name(mirror.backend),
+        # A mirror takes no host from its endpoints by itself; one of a `run:` backend is as good as another.
+        host_rewrite_literal=str(backend.endpoints[0].address) if backend.endpoints else mirror.backend,
         runtime_fraction=api.core_v3.RuntimeFractionalPercent(default_value=share),
     )
 

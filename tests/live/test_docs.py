@@ -38,6 +38,7 @@ NOT_HERE = {
     "request_timeout": "takes ten seconds",
     "too_many_requests": "kept for limits",
     "no_verdict": "tests/faults",
+    "forbidden": "a reply of Envoy's that no configuration of ours makes",
     **dict.fromkeys(
         ("invalid_request", "unknown_path", "no_identity", "not_validated", "no_policy"),
         "second pair of eyes; tests/ext_authz, tests/ext_proc",
@@ -85,11 +86,13 @@ def exchanges() -> Iterator[Exchange]:
 
 EXCHANGES = list(exchanges())
 SHOWN = {exchange.answer["code"] for exchange in EXCHANGES if exchange.status != 200}
-CODES = set(re.findall(r"^\| \d{3} \| `([a-z_]+)` \|", PAGE, re.MULTILINE))
+CODES = set(re.findall(r"^\| \d{3} \| `([a-z0-9_]+)` \|", PAGE, re.MULTILINE))
 #: Codes that the tests below bring about by other means than an exchange of the page.
 BY_HAND = {
     "body_too_large",
     "headers_too_large",
+    "invalid_header",
+    "transfer_encoding_not_served",
     "upgrade_required",
     "image_too_large",
     "answer_too_large",
@@ -249,16 +252,19 @@ async def test_bodies_over_the_limit(gateway: Stack, key: str) -> None:
 
 
 async def test_requests_that_no_client_library_sends(gateway: Stack, key: str) -> None:
-    large = f"x-large: {'a' * 70_000}\r\n"
-    for version, more, status, code in (
-        ("1.1", large, 431, "headers_too_large"),
-        ("1.0", "", 426, "upgrade_required"),
+    length = "content-length: 0\r\n"
+    for version, more, status, code, knows_its_id in (
+        ("1.1", f"{length}x-large: {'a' * 70_000}\r\n", 431, "headers_too_large", False),
+        ("1.0", length, 426, "upgrade_required", False),
+        ("1.1", "transfer-encoding: gzip\r\n", 501, "transfer_encoding_not_served", False),
+        ("1.1", f"{length}content-type: application/json\r\ntraceparent: \xff\r\n", 400, "invalid_header", True),
     ):
         got, headers, body = await raw(
-            gateway.port, f"POST /v1/predict HTTP/{version}\r\nhost: a\r\n{more}content-length: 0\r\n\r\n"
+            gateway.port,
+            f"POST /v1/predict HTTP/{version}\r\nhost: a\r\nauthorization: Bearer {key}\r\n{more}\r\n",
         )
         _refused(Reply(status=got, headers=headers, body=body), status, code)
-        assert json.loads(body)["request_id"] is None
+        assert (json.loads(body)["request_id"] is not None) == knows_its_id
 
 
 async def test_a_picture_of_too_many_pixels(gateway: Stack, key: str) -> None:

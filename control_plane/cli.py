@@ -223,7 +223,7 @@ def _said_plainly() -> Iterator[None]:
 def _is_expected(error: Exception) -> bool:
     """Whether the error is the operator's to mend; looked up by module, since none of them may be imported yet."""
     kinds = [getattr(sys.modules[module], name) for module, name in EXPECTED if module in sys.modules]
-    return isinstance(error, (PermissionError, *kinds))
+    return isinstance(error, (OSError, *kinds))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ process themselves. Writing has a thread of its own: a stalled terminal (Ctrl-S)
 from __future__ import annotations
 
 import json
+import os
 import queue
+import sys
 import threading
 import zlib
 from contextlib import suppress
@@ -75,6 +77,30 @@ def _readable(record: dict[str, object]) -> str:
 def _printable(text: str) -> str:
     """Without control characters: what a client sent must not drive the operator's terminal."""
     return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
+
+
+def fill_closed_streams() -> None:
+    """Give this process the standard streams that its starter closed; what is written to them is lost.
+
+    Else a file of ours would get the number of one of them, and a child would write its output into that.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def announce(text: str) -> None:
+    """Write to standard output at once; a reader that has gone is no reason to stop."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
 
 
 class Console:

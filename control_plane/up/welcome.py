@@ -1,7 +1,7 @@
 """What ``isg up`` tells its operator once the gateway is ready: the address, and requests to copy.
 
 A configuration may bring its own requests: a file ``requests.txt`` beside it, in which ``{url}`` and ``{key}`` are
-filled in, and ``{here}`` is its folder.
+filled in, ``{here}`` is its folder, and ``{state}`` the state directory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DemoKey = Callable[[StateDir], str | None]
 
 _TEMPLATE: Final = """\
 # a key of your own:
-isg keys create --tenant acme --models '*'
+isg keys create --state {state} --tenant acme --models '*'
 # is it there?
 curl {url}/healthz
 """
@@ -66,6 +66,7 @@ def welcome(*, url: str, config: Path, state: StateDir, demo: Demo | None) -> st
     else:
         key, about = demo.secret, f"a demo key was made, and kept in {demo.file}:\n  {demo.secret}"
     filled = template.replace("{url}", url).replace("{key}", key).replace("{here}", _shell(own.parent))
+    filled = filled.replace("{state}", _shell(state.root.absolute()))
     sockets = state.sockets
     return (
         f"\n{about}\n\n{filled.rstrip()}\n\n"

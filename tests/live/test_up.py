@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -349,3 +350,30 @@ async def test_a_second_signal_stops_at_once(gateway: Up):
         gateway.process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(gateway.process.wait(), 10) == 0
         assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("streams", [">&- 2>&- <&-", "2>/dev/null | true"], ids=["closed", "readers-gone"])
+async def test_a_gateway_whose_output_nobody_reads_and_whose_terminal_is_gone_serves_on(tmp_path: Path, streams: str):
+    port = allot()
+    config = quickstart(tmp_path / "quick start", port=port)
+    state, url = StateDir(tmp_path / "state"), f"http://127.0.0.1:{port}"
+    command = f"exec {shlex.quote(sys.executable)} -m control_plane.cli up -c {shlex.quote(str(config))}"
+    command += f" --state {shlex.quote(str(state.root))}"
+    script = f"trap '' HUP; ({command}) {streams} & wait" if "|" in streams else f"trap '' HUP; {command} {streams}"
+    shell = await asyncio.create_subprocess_exec("bash", "-c", script, start_new_session=True)
+    try:
+        await until("it serves", lambda: _is_none(answers_200(f"{url}/healthz")), READY_WITHIN_S)
+        pid = int((state.root / "up.lock").read_text())
+        # a little later it has said `ready`, to nobody
+        await asyncio.sleep(1)
+        os.kill(pid, signal.SIGHUP)
+        await asyncio.sleep(1.5)
+        assert await answers_200(f"{url}/healthz") is None
+        os.kill(pid, signal.SIGTERM)
+        await asyncio.wait_for(shell.wait(), 15)
+        await until("it has ended", lambda: not _runs(pid))
+        assert (state.root / "up.lock").read_text() == "", "it stopped in order"
+    finally:
+        if shell.returncode is None:
+            os.killpg(shell.pid, signal.SIGKILL)
+            await shell.wait()

@@ -1,5 +1,8 @@
 import io
 import json
+import shlex
+import subprocess
+import sys
 import threading
 
 from hypothesis import given
@@ -69,3 +72,18 @@ def test_a_reader_that_went_away_is_no_failure():
     console = Console(stream, terminal=False)
     console.show("x", "1")
     console.close()
+
+
+def test_streams_that_the_starter_closed_are_filled_and_an_announcement_to_nobody_is_no_failure():
+    script = (
+        "import os, sys\n"
+        "from control_plane.up.output import announce, fill_closed_streams\n"
+        "fill_closed_streams()\n"
+        "assert os.open('/dev/null', os.O_RDONLY) > 2\n"
+        "announce('ready')\n"
+        "print('said', file=sys.stderr)\n"
+    )
+    for redirection in (">&-", ">&- 2>&- <&-", ">/dev/full"):
+        command = f'{shlex.quote(sys.executable)} -c "$0" {redirection}'
+        done = subprocess.run(["bash", "-c", command, script], check=False, capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0, (redirection, done.stderr)

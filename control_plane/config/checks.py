@@ -49,6 +49,10 @@ def check_backend(backend: Backend, *, sourced: bool) -> Iterator[Finding]:
         addresses.add(endpoint.address)
     if backend.run is not None and not any("{port}" in word for word in backend.run.command):
         yield Finding(path=("run", "command"), message="the command must contain {port}, or nobody can reach it")
+    for index, word in enumerate(backend.run.command if backend.run is not None else ()):
+        if "\0" in word or not (word or index):
+            message = f"no program can be started with {shown(word)}" if word else "expected a program, found nothing"
+            yield Finding(path=("run", "command", index), message=message)
 
 
 def check_model(model: Model, backends: Mapping[str, Backend | None] | None) -> Iterator[Finding]:

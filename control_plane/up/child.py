@@ -132,7 +132,7 @@ class Child:
                 # Ctrl-C on the terminal is for the supervisor, who ends its parts in order.
                 start_new_session=True,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: words that no program can be given
             os.close(reading)
             self.last_words.append(f"cannot be started: {error}")
             return f"cannot be started: {error}"

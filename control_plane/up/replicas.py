@@ -20,6 +20,8 @@ from control_plane.up.plan import Replica, Start, plan, same_program
 from gateway.state import StateDir
 
 POLL_S: Final = 0.1
+#: Pause after a failure to write.
+AGAIN_S: Final = 1.0
 #: From the moment an endpoint is withdrawn until its server is asked to end: the push to Envoy takes far less.
 OUT_OF_USE_S: Final = 3.0
 _WHO: Final = "isg"
@@ -58,7 +60,7 @@ class ModelServers:
         seen: tuple[int, ...] | None = None
         async with asyncio.TaskGroup() as group:
             while not self._stopping.is_set():
-                found = _signature(self._state.processes)
+                found = self._signature(seen)
                 if found != seen and self._apply(group):
                     seen = found
                 try:
@@ -78,6 +80,15 @@ class ModelServers:
         """End the servers without their grace."""
         for child in (*self._serving.values(), *self._leaving.values()):
             child.kill()
+
+    def _signature(self, seen: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        try:
+            found = self._state.processes.stat()
+        except FileNotFoundError:
+            return None
+        except OSError:  # out of reach for now: as it was
+            return seen
+        return (found.st_ino, found.st_mtime_ns, found.st_size)
 
     def _apply(self, group: asyncio.TaskGroup) -> bool:
         """Do what the file says; whether that is settled (if not, it is tried again)."""
@@ -131,7 +142,7 @@ class ModelServers:
         for replica in list(self._serving):
             if replica.backend == backend and process is not None and not same_program(replica.process, process):
                 self._retire(replica, group)
-        self._publish()
+        await self._publish_in_the_end()
 
     def _retire(self, replica: Replica, group: asyncio.TaskGroup) -> None:
         self._leaving[replica] = self._serving.pop(replica)
@@ -154,6 +165,15 @@ class ModelServers:
             addresses.setdefault(replica.backend, []).append(replica.address)
         write_endpoints(self._state, {backend: tuple(found) for backend, found in addresses.items()})
 
+    async def _publish_in_the_end(self) -> None:
+        while True:
+            try:
+                self._publish()
+                return
+            except OSError as error:
+                self._show(_WHO, f"where model servers are cannot be written yet: {error}")
+                await asyncio.sleep(AGAIN_S)
+
 
 def _program(replica: Replica) -> Program:
     """The command of a replica; ``python`` is the gateway's own interpreter."""
@@ -164,11 +184,3 @@ def _program(replica: Replica) -> Program:
         environment={"PYTHONUNBUFFERED": "1"},
         directory=Path(replica.process.directory),
     )
-
-
-def _signature(path: Path) -> tuple[int, ...] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return (found.st_ino, found.st_mtime_ns, found.st_size)

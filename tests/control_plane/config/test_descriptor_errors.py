@@ -89,6 +89,14 @@ FAULTS = {
         "server: kserve\nrun: {command: [x]}\n",
         "2:16: the command must contain {port}, or nobody can reach it",
     ),
+    "a command with a NUL": (
+        "server: kserve\nrun: {command: [x, \"a\\0\", '{port}']}\n",
+        "2:20: no program can be started with `a\\x00`",
+    ),
+    "a command without a program": (
+        "server: kserve\nrun: {command: ['', '{port}']}\n",
+        "2:17: expected a program, found nothing",
+    ),
     "no replicas": (
         "server: kserve\nrun: {command: ['{port}'], replicas: 0}\n",
         "2:38: expected at least 1, found `0`",

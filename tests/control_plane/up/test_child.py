@@ -168,3 +168,11 @@ async def test_the_leash_is_gone_from_the_process_once_it_holds():
     async with running(PRINT_AND_WAIT, log) as child:
         await until(lambda: log.count("up") == 1)
         assert b"leash" not in Path(f"/proc/{child.pid}/cmdline").read_bytes()
+
+
+@pytest.mark.parametrize("command", [("no such program",), ("sh", "a\0b"), ("",)], ids=["missing", "nul", "empty"])
+async def test_what_cannot_be_started_is_said_and_ends_nobody_else(command: tuple[str, ...]):
+    log = Log()
+    async with running("", log, command=command):
+        await until(lambda: log.count("starting it again") >= 2)
+    assert log.count("cannot be started") or log.count("ended with code")

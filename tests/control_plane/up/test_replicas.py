@@ -150,3 +150,23 @@ async def test_python_in_a_command_is_the_interpreter_of_the_gateway(state: Stat
     write_processes(state, {"m": Process(command=("python", "-c", code), directory="/")})
     async with model_servers(state, lines):
         await until(lambda: f"m/1: runs on {sys.executable}" in lines)
+
+
+async def test_a_state_directory_that_is_out_of_reach_for_a_while_ends_no_server(state: StateDir, monkeypatch):
+    lines: list[str] = []
+    write_processes(state, {"m": server()})
+    async with model_servers(state, lines) as servers:
+        await until(lambda: (read_endpoints(state) or {}).get("m"))
+        stat = Path.stat
+
+        def denied(path: Path, **kwargs):
+            if path == state.processes:
+                raise PermissionError(13, "Permission denied", str(path))
+            return stat(path, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "stat", denied)
+            await asyncio.sleep(0.3)
+        write_processes(state, {"m": server(replicas=2)})
+        await until(lambda: len((read_endpoints(state) or {}).get("m", ())) == 2)
+        assert len(list(servers)) == 2

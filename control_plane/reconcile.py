@@ -15,17 +15,19 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from control_plane.config.errors import ConfigErrors
 from control_plane.config.loader import load_with_sources
 from control_plane.config.model import Config, Endpoint
+from control_plane.newcomers import Answers, Arrival, NotReadyError, SupersededError, newcomers, ready
 from control_plane.preflight.candidate import preflight
 from control_plane.preflight.envoy import PreflightError
 from control_plane.processes import Process, ProcessesError, wanted_processes
 from control_plane.publish import RefusedError
 from control_plane.translate.snapshot import Translation, translate
+from control_plane.watch import fingerprint
 from gateway.state import StateDir
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 #: What was refused, in the operator's words.
-Refused = ConfigErrors | PreflightError | RefusedError | ProcessesError | OSError
+Refused = ConfigErrors | PreflightError | RefusedError | NotReadyError | ProcessesError | OSError
 
 
 class Publishes(Protocol):
@@ -64,6 +66,7 @@ class Reconciler:
         running: reads which local backends are wanted now, by whatever configuration was live before.
         wanted: told the local backends as soon as a configuration is known to be good: those that it adds start while
             it is published, those that it no longer names go when it is live.
+        answers: asks a local model server whether it is ready.
         envoy: path of the binary for preflight; None skips it (and says so at start).
         config: what is live.
         problem: why the files as they are now are not live, None if they are.
@@ -77,6 +80,7 @@ class Reconciler:
     wanted: Callable[[Mapping[str, Process]], None]
     metrics: ConfigMetrics
     envoy: str | None
+    answers: Answers = ready
     config: Config | None = None
     problem: str | None = "no configuration has been read yet"
     sources: frozenset[Path] = frozenset()
@@ -106,10 +110,12 @@ class Reconciler:
             translation = translate(config, self.state, self.local())
             if changed:
                 await preflight(translation, envoy=self.envoy)
-                silent = await self._replace(config, translation)
+                silent = await self._replace(config)
             else:
                 silent = await self.publisher.publish(translation)
-        except (PreflightError, RefusedError, ProcessesError, OSError) as error:
+        except SupersededError:
+            return
+        except (PreflightError, RefusedError, NotReadyError, ProcessesError, OSError) as error:
             self._reject(error)
             return
         if changed:
@@ -121,20 +127,31 @@ class Reconciler:
         for node in silent:
             log.warning("node_silent", node=node, meaning="it has not acknowledged the change within its deadline")
 
-    async def _replace(self, config: Config, translation: Translation) -> tuple[str, ...]:
+    async def _replace(self, config: Config) -> tuple[str, ...]:
         """Publish with the local backends of before and of now; nobody's servers go unless all have agreed."""
-        before, after = self.running(), wanted_processes(config)
+        before = self.running() if self.config is None else wanted_processes(self.config)
+        after = wanted_processes(config)
         both = {**before, **after}
-        if self.config is None or both != before:
+        if self.config is None or both != self.running():
             self.wanted(both)
         try:
-            silent = await self.publisher.publish(translation)
-        except RefusedError:
+            if self.config is not None and (new := newcomers(self.config, config)):
+                await self._arrival_of(new)
+            silent = await self.publisher.publish(translate(config, self.state, self.local()))
+        except (RefusedError, NotReadyError):
             self.wanted(before)
             raise
         if after != both:
             self.wanted(after)
         return silent
+
+    async def _arrival_of(self, new: Mapping[str, Process]) -> None:
+        self.problem = f"waits for the model servers of {', '.join(sorted(new))}"
+        self.metrics.valid.set(0)
+        log.info("model_servers_awaited", backends=sorted(new))
+        seen = fingerprint(self.sources)
+        arrival = Arrival(local=self.local, answers=self.answers, clock=time.monotonic)
+        await arrival.of(new, lambda: fingerprint(self.sources) != seen)
 
     def _live(self, config: Config) -> None:
         self.config, self.problem = config, None

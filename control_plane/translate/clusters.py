@@ -198,7 +198,9 @@ def _health(interval_s: float) -> api.core_v3.HealthCheck:
         # What is down is asked often, so that it is used again within a second of its return.
         unhealthy_interval=seconds(min(interval_s, 0.25)),
         unhealthy_edge_interval=seconds(min(interval_s, 0.25)),
-        no_traffic_interval=seconds(interval_s),
+        # The same while a pool has had no request at all; Envoy has intervals of its own for that time.
+        no_traffic_interval=seconds(min(interval_s, 0.25)),
+        no_traffic_healthy_interval=seconds(interval_s),
         unhealthy_threshold=uint32(2),
         healthy_threshold=uint32(1),
     )

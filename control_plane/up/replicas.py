@@ -48,6 +48,7 @@ class ModelServers:
         self._leaving: dict[Replica, Child] = {}
         self._succeeding: set[str] = set()
         self._clock = clock
+        self._written: tuple[int, ...] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
 
@@ -60,9 +61,13 @@ class ModelServers:
         seen: tuple[int, ...] | None = None
         async with asyncio.TaskGroup() as group:
             while not self._stopping.is_set():
-                found = self._signature(seen)
+                try:
+                    found = _signature(self._state.processes)
+                except OSError:  # out of reach for now: as it was
+                    found = seen
                 if found != seen and self._apply(group):
                     seen = found
+                self._heal()
                 try:
                     await asyncio.wait_for(self._stopping.wait(), POLL_S)
                 except TimeoutError:
@@ -80,15 +85,6 @@ class ModelServers:
         """End the servers without their grace."""
         for child in (*self._serving.values(), *self._leaving.values()):
             child.kill()
-
-    def _signature(self, seen: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        try:
-            found = self._state.processes.stat()
-        except FileNotFoundError:
-            return None
-        except OSError:  # out of reach for now: as it was
-            return seen
-        return (found.st_ino, found.st_mtime_ns, found.st_size)
 
     def _apply(self, group: asyncio.TaskGroup) -> bool:
         """Do what the file says; whether that is settled (if not, it is tried again)."""
@@ -165,6 +161,17 @@ class ModelServers:
             addresses.setdefault(replica.backend, []).append(replica.address)
         write_endpoints(self._state, {backend: tuple(found) for backend, found in addresses.items()})
 
+        self._written = _signature(self._state.endpoints)
+
+    def _heal(self) -> None:
+        """Only this writes the list: what somebody else made of it would last until the next change."""
+        try:
+            if self._written is not None and _signature(self._state.endpoints) != self._written:
+                self._publish()
+                self._show(_WHO, f"{self._state.endpoints.name} was changed by somebody else: written anew")
+        except OSError:  # out of reach for now
+            return
+
     async def _publish_in_the_end(self) -> None:
         while True:
             try:
@@ -184,3 +191,11 @@ def _program(replica: Replica) -> Program:
         environment={"PYTHONUNBUFFERED": "1"},
         directory=Path(replica.process.directory),
     )
+
+
+def _signature(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,9 @@ class World:
     wanted: list[set[str]] = field(default_factory=list)
     processes: Mapping[str, Process] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
+    ready: set[int] = field(default_factory=set)
+    asked: int = 0
+    meanwhile: Callable[[], object] = lambda: None
 
     async def publish(self, translation: Translation) -> tuple[str, ...]:
         if self.refuses is not None:
@@ -46,6 +49,11 @@ class World:
         if self.damaged is not None:
             raise ProcessesError(self.damaged)
         return {name: (Endpoint(address=Address(host="127.0.0.1", port=port)),) for name, port in self.ports.items()}
+
+    async def answers(self, process: Process, endpoint: Endpoint) -> bool:
+        self.asked += 1
+        self.meanwhile()
+        return endpoint.address.port in self.ready
 
     def save(self, text: str) -> None:
         (self.folder / "gateway.yaml").write_text(text)
@@ -74,6 +82,7 @@ def reconciler(world: World, metrics: ConfigMetrics) -> Reconciler:
         local=world.local,
         running=lambda: world.processes,
         wanted=world.want,
+        answers=world.answers,
         metrics=metrics,
         envoy=None,
     )
@@ -100,6 +109,8 @@ async def test_a_refused_change_takes_no_servers_from_what_is_live(reconciler: R
     world.save(GATEWAY.replace("NAME", "new"))
     (world.folder / "backends" / "old.yaml").unlink()
     (world.folder / "backends" / "third.yaml").write_text(DESCRIPTOR)
+    world.ports["new"] = 4002
+    world.ready.add(4002)
     world.refuses = "envoy: no"
     await reconciler.files_changed()
     assert world.wanted == [{"new", "old"}, {"new", "old", "third"}, {"new", "old"}]
@@ -142,7 +153,62 @@ async def test_a_save_that_met_a_damaged_list_is_live_when_the_list_is_mended(
     world.save(GATEWAY.replace("NAME", "new"))
     await reconciler.files_changed()
     world.damaged = None
+    world.ports["new"] = 4002
+    world.ready.add(4002)
     await reconciler.endpoints_changed()
     assert reconciler.problem is None
     assert reconciler.config is not None
     assert reconciler.config.models["m1"].targets[0].backend == "new"
+
+
+@pytest.mark.parametrize("descriptor_came_first", [True, False])
+async def test_a_model_goes_to_new_local_servers_when_one_of_them_answers(
+    reconciler: Reconciler, world: World, descriptor_came_first: bool
+) -> None:
+    if not descriptor_came_first:
+        await reconciler.files_changed()
+    (world.folder / "backends" / "third.yaml").write_text(DESCRIPTOR)
+    if descriptor_came_first:
+        await reconciler.files_changed()
+    world.save(GATEWAY.replace("NAME", "third"))
+    world.ports["third"] = 4003
+
+    def comes_up() -> None:
+        assert len(world.published) == 1, "nothing is published before"
+        assert "third" in (reconciler.problem or "")
+        if world.asked == 3:
+            world.ready.add(4003)
+
+    world.meanwhile = comes_up
+    await reconciler.files_changed()
+    assert world.asked == 3
+    assert len(world.published) == 2
+    assert reconciler.problem is None
+
+
+async def test_new_local_servers_that_never_answer_change_nothing(reconciler: Reconciler, world: World) -> None:
+    await reconciler.files_changed()
+    late = DESCRIPTOR.replace("'{port}']", "'{port}'], ready_within: 300ms")
+    (world.folder / "backends" / "third.yaml").write_text(late)
+    world.save(GATEWAY.replace("NAME", "third"))
+    world.ports["third"] = 4003
+    await reconciler.files_changed()
+    assert "third" in (reconciler.problem or "")
+    assert len(world.published) == 1
+    assert world.wanted[-1] == {"new", "old"}
+
+
+async def test_a_save_during_the_wait_for_new_servers_takes_its_place(reconciler: Reconciler, world: World) -> None:
+    await reconciler.files_changed()
+    (world.folder / "backends" / "third.yaml").write_text(DESCRIPTOR)
+    world.save(GATEWAY.replace("NAME", "third"))
+    world.ports["third"] = 4003
+    world.meanwhile = lambda: world.save(GATEWAY.replace("NAME", "new"))
+    world.ports["new"] = 4002
+    world.ready.add(4002)
+    await reconciler.files_changed()
+    assert len(world.published) == 1
+    await reconciler.files_changed()
+    assert reconciler.config is not None
+    assert reconciler.config.models["m1"].targets[0].backend == "new"
+    assert reconciler.problem is None

@@ -313,6 +313,37 @@ async def test_more_replicas_are_a_saved_file_away(tmp_path: Path):
         await until("two have ended", lambda: sum("no longer wanted" in line for line in running.err) == 2)
 
 
+async def test_a_model_moves_to_new_local_servers_without_a_failed_request(tmp_path: Path):
+    port = allot()
+    config = quickstart(tmp_path / "quickstart", port=port)
+    backends = tmp_path / "backends"
+    shutil.copytree(ROOT / "backends", backends, ignore=lambda _, names: [n for n in names if not n.endswith(".yaml")])
+    original = config.read_text().replace(str(ROOT / "backends"), str(backends))
+    config.write_text(original)
+    async with (
+        up(config, StateDir(tmp_path / "state"), f"http://127.0.0.1:{port}") as running,
+        aiohttp.ClientSession() as client,
+    ):
+        statuses: list[int] = []
+
+        async def caller() -> None:
+            while True:
+                statuses.append((await predict(client, running, {"text": "Hello, world!"}))[0])
+                await asyncio.sleep(0.02)
+
+        calling = asyncio.create_task(caller())
+        descriptor = (backends / "language.yaml").read_text()
+        (backends / "fresh.yaml").write_text(descriptor + "model: language\n")
+        await asyncio.sleep(0.2)
+        config.write_text(original.replace("backend: language", "backend: fresh"))
+        await until("it is awaited", lambda: any("model_servers_awaited" in line for line in running.err))
+        applied = sum("config_applied" in line for line in running.err)
+        await until("it is live", lambda: sum("config_applied" in line for line in running.err) > applied)
+        await asyncio.sleep(1)
+        calling.cancel()
+        assert set(statuses) == {200}
+
+
 async def test_a_gateway_that_is_not_ready_says_what_it_waits_for(tmp_path: Path):
     port = allot()
     config = quickstart(tmp_path / "quickstart", port=port)

@@ -170,3 +170,15 @@ async def test_a_state_directory_that_is_out_of_reach_for_a_while_ends_no_server
         write_processes(state, {"m": server(replicas=2)})
         await until(lambda: len((read_endpoints(state) or {}).get("m", ())) == 2)
         assert len(list(servers)) == 2
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_text("{"), lambda file: file.unlink()], ids=["cut", "gone"])
+async def test_a_damaged_list_of_endpoints_is_written_anew(state: StateDir, damage):
+    lines: list[str] = []
+    write_processes(state, {"m": server()})
+    async with model_servers(state, lines):
+        await until(lambda: addresses(state))
+        before = addresses(state)
+        damage(state.endpoints)
+        await until(lambda: "written anew" in "".join(lines))
+        assert addresses(state) == before

@@ -35,7 +35,7 @@ check: setup ## lint, types, import rules, the compose file
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/repository
 
-bench: setup ## measure: requests/s, latency, CPU and memory, as ratios to bare Envoy
+bench: setup packages ## measure: requests/s, latency, CPU and memory, as ratios to bare Envoy
 	$(BIN)/python -m benchmarks
 
 golden: setup ## write the golden files of the translation anew

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, suppress
 from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
+import structlog
 from watchfiles import awatch
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 #: A save is several events (truncate, write, rename): those within this time are one.
 _DEBOUNCE_MS: Final = 60
@@ -71,6 +75,7 @@ async def changes(
     # Nothing has been compared yet: the first round yields, for what was saved between the caller's look and now.
     seen: Fingerprint | None = None
     seen_endpoints: tuple[int, ...] | None = None
+    polling = False
     while True:
         watched = folders(sources()) if watch_files else frozenset[Path]()
         present = [folder for folder in {*watched, endpoints.parent} if _is_folder(folder)]
@@ -81,9 +86,13 @@ async def changes(
             rust_timeout=_LOOK_ANYWAY_MS,
             recursive=False,
             yield_on_timeout=True,
+            force_polling=polling or None,
+            poll_delay_ms=_LOOK_ANYWAY_MS // 2,
         )
-        async with aclosing(events):
-            async for _ in events:
+        async with aclosing(_beats(events)) as beats:
+            async for beat in beats:
+                if not beat:
+                    polling = True
                 now_endpoints = fingerprint(frozenset({endpoints})).get(endpoints)
                 if now_endpoints != seen_endpoints:
                     seen_endpoints = now_endpoints
@@ -96,3 +105,15 @@ async def changes(
                     yield Changed.FILES
                 if folders(sources()) != watched:
                     break
+
+
+async def _beats(events: AsyncGenerator[object, None]) -> AsyncGenerator[bool, None]:
+    """True whenever it is time to look; False once, and the end, where the kernel cannot tell of changes."""
+    async with aclosing(events):
+        try:
+            async for _ in events:
+                yield True
+        except OSError as error:  # no inotify left, or a folder that went meanwhile
+            log.warning("watching_by_looking", reason=str(error), meaning="a save is live a second later")
+            await asyncio.sleep(_STEP_MS / 1000)
+            yield False

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from watchfiles import awatch
 
 from control_plane.watch import Changed, changes, fingerprint, folders
 
@@ -80,6 +81,20 @@ async def test_a_swapped_link_as_in_a_config_map_is_seen(config: Path) -> None:
         await following(events)
         (folder / "..new").symlink_to("2")
         (folder / "..new").replace(folder / "..data")
+        assert await following(events) is Changed.FILES
+
+
+async def test_where_the_kernel_cannot_tell_the_files_are_looked_at(config: Path, monkeypatch) -> None:
+    async def without_inotify(*paths: Path, force_polling: bool | None = None, **settings):
+        if not force_polling:
+            raise OSError("OS file watch limit reached")
+        async for found in awatch(*paths, force_polling=True, **settings):
+            yield found
+
+    monkeypatch.setattr("control_plane.watch.awatch", without_inotify)
+    async with aclosing(watch(config)) as events:  # type: ignore[type-var] # an async generator
+        assert await following(events) is Changed.FILES
+        config.write_text("version: 1 # saved\n")
         assert await following(events) is Changed.FILES
 
 

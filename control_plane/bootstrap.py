@@ -14,16 +14,23 @@ from gateway.names import NODE_ENVOY
 from gateway.state import StateDir
 
 CLUSTER_ADS: Final = "ads"
-#: Connections of clients, all listeners together; bodies held before authorization are bounded by it.
+_HEAP: Final = "envoy.resource_monitors.fixed_heap"
+#: Connections of clients, all listeners together.
 MAX_CONNECTIONS: Final = 10_000
+#: Memory that one Envoy may hold. Bodies are held before their sender is known: this is what bounds them.
+MAX_HEAP_BYTES: Final = 1024 * 1024 * 1024
+#: Streams that hold at least 2^16 bytes are told apart, so that the largest are reset first.
+_TRACKED_FROM_POWER: Final = 16
 
 
-def bootstrap(state: StateDir, *, node_id: str) -> str:
+def bootstrap(state: StateDir, *, node_id: str, max_heap_bytes: int = MAX_HEAP_BYTES) -> str:
     """The text of a bootstrap file (JSON, which is YAML too).
 
     Args:
         state: whose sockets this Envoy uses: the control plane's and its own admin socket, never TCP.
         node_id: the name that ``isg status`` shows.
+        max_heap_bytes: near it, the requests that hold most are reset, then new ones get 503, then new connections
+            wait.
     """
     message = api.bootstrap_v3.Bootstrap(
         node=api.core_v3.Node(id=node_id, cluster=NODE_ENVOY),
@@ -40,12 +47,39 @@ def bootstrap(state: StateDir, *, node_id: str) -> str:
         ),
         static_resources=api.bootstrap_v3.Bootstrap.StaticResources(clusters=[_ads_cluster(state.ads_socket)]),
     )
-    limit = extension(
-        "envoy.resource_monitors.global_downstream_max_connections",
-        api.downstream_limits_v3.DownstreamConnectionsConfig(max_active_downstream_connections=MAX_CONNECTIONS),
-    )
-    message.overload_manager.resource_monitors.add(name=limit.name, typed_config=limit.typed_config)
+    _bound(message.overload_manager, max_heap_bytes)
     return MessageToJson(message, preserving_proto_field_name=True, descriptor_pool=pool()) + "\n"
+
+
+def _bound(overload: api.overload_v3.OverloadManager, max_heap_bytes: int) -> None:
+    """What Envoy does before it holds too much; the first rows leave room for the later ones."""
+    limits = (
+        extension(
+            "envoy.resource_monitors.global_downstream_max_connections",
+            api.downstream_limits_v3.DownstreamConnectionsConfig(max_active_downstream_connections=MAX_CONNECTIONS),
+        ),
+        extension(_HEAP, api.fixed_heap_v3.FixedHeapConfig(max_heap_size_bytes=max_heap_bytes)),
+    )
+    for limit in limits:
+        overload.resource_monitors.add(name=limit.name, typed_config=limit.typed_config)
+    overload.refresh_interval.CopyFrom(seconds(0.1))
+    overload.buffer_factory_config.minimum_account_to_track_power_of_two = _TRACKED_FROM_POWER
+    reset = overload.actions.add(name="envoy.overload_actions.reset_high_memory_stream").triggers.add(name=_HEAP)
+    reset.scaled.scaling_threshold, reset.scaled.saturation_threshold = 0.80, 0.92
+    # Streams that hold memory and send nothing more end after two seconds instead of minutes.
+    timers = api.overload_v3.ScaleTimersOverloadActionConfig()
+    for timer in ("HTTP_DOWNSTREAM_STREAM_IDLE", "HTTP_DOWNSTREAM_CONNECTION_IDLE"):
+        timers.timer_scale_factors.add(timer=timer, min_timeout=seconds(2))
+    reduce = overload.actions.add(name="envoy.overload_actions.reduce_timeouts", typed_config=any_of(timers))
+    shorter = reduce.triggers.add(name=_HEAP).scaled
+    shorter.scaling_threshold, shorter.saturation_threshold = 0.70, 0.85
+    for action, threshold in (
+        ("shrink_heap", 0.85),
+        ("stop_accepting_requests", 0.90),
+        ("stop_accepting_connections", 0.96),
+    ):
+        trigger = overload.actions.add(name=f"envoy.overload_actions.{action}").triggers.add(name=_HEAP)
+        trigger.threshold.value = threshold
 
 
 def _ads_service() -> api.core_v3.GrpcService.EnvoyGrpc:

@@ -79,8 +79,8 @@ FAILED: Final = Problem(
 )
 NO_CREDENTIAL: Final = Problem(
     status=401,
-    code="credential_required",
-    message="A credential is required: send `Authorization: Bearer <key>` or `x-api-key: <key>`.",
+    code="no_credential",
+    message="Send an API key: `Authorization: Bearer KEY` or `x-api-key: KEY`.",
     headers={"www-authenticate": "Bearer"},
 )
 AMBIGUOUS_CREDENTIAL: Final = Problem(
@@ -93,9 +93,9 @@ INVALID_CREDENTIAL: Final = Problem(
     headers={"www-authenticate": 'Bearer error="invalid_token"'},
 )
 MODEL_NOT_ALLOWED: Final = Problem(
-    status=403, code="model_not_allowed", message="This credential may not use this model."
+    status=403, code="model_not_allowed", message="This key may not use this model."
 )
-MODEL_NOT_FOUND: Final = Problem(status=404, code="model_not_found", message="There is no such model.")
+MODEL_NOT_FOUND: Final = Problem(status=404, code="unknown_model", message="There is no such model.")
 
 
 def decide(

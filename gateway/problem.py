@@ -53,11 +53,16 @@ def render(problem: Problem, dialect: Dialect, request_id: str | None) -> Render
     if dialect == "openai":
         content_type, document = _JSON, _openai(problem, request_id)
     elif dialect == "open-inference":
-        content_type, document = _JSON, {"error": problem.message}
+        content_type, document = _JSON, {"error": sentence(problem.message)}
     else:
         content_type, document = PROBLEM_JSON, _rfc9457(problem, request_id)
     body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
     return RenderedProblem(status=problem.status, headers={"content-type": content_type, **problem.headers}, body=body)
+
+
+def sentence(message: str) -> str:
+    """A message as clients read it: it begins with a capital and ends with a full stop, whoever wrote it."""
+    return message[:1].upper() + message[1:] + ("" if message.endswith((".", "!", "?")) else ".")
 
 
 def title(status: int) -> str:
@@ -73,7 +78,7 @@ def _rfc9457(problem: Problem, request_id: str | None) -> dict[str, object]:
         "type": "about:blank",
         "title": title(problem.status),
         "status": problem.status,
-        "detail": problem.message,
+        "detail": sentence(problem.message),
         "code": problem.code,
     }
     if problem.field is not None:
@@ -86,7 +91,7 @@ def _rfc9457(problem: Problem, request_id: str | None) -> dict[str, object]:
 def _openai(problem: Problem, request_id: str | None) -> dict[str, object]:
     kind = "invalid_request_error" if problem.status < 500 else "server_error"
     error: dict[str, object] = {
-        "message": problem.message,
+        "message": sentence(problem.message),
         "type": kind,
         "param": problem.field,
         "code": problem.code,

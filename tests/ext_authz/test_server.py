@@ -112,7 +112,7 @@ async def test_a_model_in_the_path_must_be_the_keys(service: Service) -> None:
 
 async def test_errors_speak_the_dialect_of_the_path(service: Service) -> None:
     openai = json.loads((await service.ask("/v1/chat/completions", IDS)).body)
-    assert openai["error"]["code"] == "credential_required"
+    assert openai["error"]["code"] == "no_credential"
     assert openai["error"]["request_id"] == "request-1"
     assert set(json.loads((await service.ask("/v2/models/m1/infer")).body)) == {"error"}
     assert json.loads((await service.ask("/v1/predict")).body)["status"] == 401
@@ -223,7 +223,7 @@ async def test_ten_thousand_random_credentials_are_refused_and_never_5xx(service
 
     with structlog.testing.capture_logs() as logs:
         await asyncio.gather(*(some(500) for _ in range(20)))
-    assert {entry["code"] for entry in logs} == {"ambiguous_credential", "credential_required", "invalid_credential"}
+    assert {entry["code"] for entry in logs} == {"ambiguous_credential", "no_credential", "invalid_credential"}
 
 
 async def test_no_part_of_a_secret_is_in_logs_metrics_or_answers(

@@ -18,7 +18,7 @@ def test_predict_gets_rfc_9457() -> None:
         "type": "about:blank",
         "title": title(422),
         "status": 422,
-        "detail": "too long",
+        "detail": "Too long.",
         "code": "invalid_input",
         "field": "/text",
         "request_id": "r1",
@@ -28,13 +28,13 @@ def test_predict_gets_rfc_9457() -> None:
 def test_open_inference_gets_one_sentence() -> None:
     answer = render(UNPROCESSABLE, "open-inference", "r1")
     assert answer.headers["content-type"] == "application/json"
-    assert json.loads(answer.body) == {"error": "too long"}
+    assert json.loads(answer.body) == {"error": "Too long."}
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, "invalid_request_error"), (503, "server_error")])
 def test_openai_gets_an_error_object(status: int, kind: str) -> None:
     answer = render(Problem(status=status, code="c", message="m"), "openai", None)
-    assert json.loads(answer.body) == {"error": {"message": "m", "type": kind, "param": None, "code": "c"}}
+    assert json.loads(answer.body) == {"error": {"message": "M.", "type": kind, "param": None, "code": "c"}}
 
 
 def test_what_is_not_known_is_left_out() -> None:

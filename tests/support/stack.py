@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from control_plane.bootstrap import bootstrap
+from control_plane.bootstrap import MAX_HEAP_BYTES, bootstrap
 from control_plane.preflight.envoy import find_envoy
 from ext_authz.commands import create_key
 from gateway.state import Service, StateDir
@@ -55,6 +55,7 @@ class Stack:
 
     folder: Path
     port: int = field(default_factory=free_port)
+    max_heap_bytes: int = MAX_HEAP_BYTES
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     session: aiohttp.ClientSession = field(init=False)
 
@@ -109,7 +110,7 @@ class Stack:
             binary = find_envoy()
             assert binary is not None
             file = self.folder / "bootstrap.json"
-            file.write_text(bootstrap(self.state, node_id="test-envoy"))
+            file.write_text(bootstrap(self.state, node_id="test-envoy", max_heap_bytes=self.max_heap_bytes))
             command = [binary, "-c", str(file), "--disable-hot-restart", "--concurrency", "1", "-l", "warning"]
         else:
             command = [sys.executable, "-m", "control_plane.cli", part, "-c", str(self.config)]
@@ -243,6 +244,7 @@ async def running(
     *,
     first: tuple[str, ...] = PARTS,
     before: Callable[[Stack], Awaitable[Callable[[], Awaitable[None]]]] | None = None,
+    max_heap_bytes: int = MAX_HEAP_BYTES,
 ) -> AsyncIterator[Stack]:
     """A started stack; its processes' output is shown when the test fails.
 
@@ -251,7 +253,7 @@ async def running(
         before: starts something of the test's own beforehand, and returns what ends it.
     """
     requires_envoy()
-    stack = Stack(folder)
+    stack = Stack(folder, max_heap_bytes=max_heap_bytes)
     stack.state.prepare()
     for name, text in files.items():
         stack.write(name, text)

@@ -92,9 +92,7 @@ INVALID_CREDENTIAL: Final = Problem(
     message="The credential is not valid.",
     headers={"www-authenticate": 'Bearer error="invalid_token"'},
 )
-MODEL_NOT_ALLOWED: Final = Problem(
-    status=403, code="model_not_allowed", message="This key may not use this model."
-)
+MODEL_NOT_ALLOWED: Final = Problem(status=403, code="model_not_allowed", message="This key may not use this model.")
 MODEL_NOT_FOUND: Final = Problem(status=404, code="unknown_model", message="There is no such model.")
 
 

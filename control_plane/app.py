@@ -14,9 +14,9 @@ import structlog
 import uvloop
 from prometheus_client import REGISTRY
 
-from control_plane.config.model import Address, Endpoint
+from control_plane import live_config
 from control_plane.preflight.envoy import find_envoy
-from control_plane.processes import Process, ProcessesError, read_endpoints, read_processes, write_processes
+from control_plane.processes import Process, ProcessesError, local_endpoints, read_processes, write_processes
 from control_plane.publish import SERVICES, Publisher
 from control_plane.reconcile import ConfigMetrics, Reconciler
 from control_plane.status import Document, document
@@ -63,7 +63,7 @@ async def serve(places: Places, *, watch: bool) -> None:
         path=places.config,
         state=state,
         publisher=publisher,
-        local=lambda: _local_endpoints(state),
+        local=lambda: local_endpoints(state),
         running=lambda: _running(state),
         wanted=lambda processes: write_processes(state, processes),
         metrics=ConfigMetrics(REGISTRY),
@@ -73,7 +73,7 @@ async def serve(places: Places, *, watch: bool) -> None:
     admin = await serve_admin(
         state.admin_socket("control_plane"),
         lambda: reconciler.problem,
-        documents={"/status": lambda: _status(reconciler, server)},
+        documents={"/status": lambda: _status(reconciler, server), live_config.PATH: lambda: _config(reconciler)},
     )
     try:
         await reconciler.files_changed()
@@ -118,21 +118,14 @@ async def _status(reconciler: Reconciler, server: AdsServer) -> Document:
     )
 
 
+async def _config(reconciler: Reconciler) -> Document:
+    return live_config.document(reconciler.config)
+
+
 async def _withdraw(publisher: Publisher) -> None:
     while True:
         await asyncio.sleep(_WITHDRAW_EVERY_S)
         publisher.withdraw_expired()
-
-
-def _local_endpoints(state: StateDir) -> Mapping[str, tuple[Endpoint, ...]]:
-    found: dict[str, tuple[Endpoint, ...]] = {}
-    for backend, addresses in (read_endpoints(state) or {}).items():
-        try:
-            pairs = [address.rsplit(":", 1) for address in addresses]
-            found[backend] = tuple(Endpoint(address=Address(host=host, port=int(port))) for host, port in pairs)
-        except ValueError as error:
-            raise ProcessesError(f"{state.endpoints}: {backend} has no addresses but {addresses}") from error
-    return found
 
 
 def _running(state: StateDir) -> Mapping[str, Process]:

@@ -7,7 +7,6 @@ Exit codes: 0 fine, 1 the answer is no, 2 wrong use.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -26,6 +25,8 @@ CONTRIBUTED: Final = {"keys": ("ext_authz.commands", "Make, list and revoke API 
 #: Failures that are the operator's to mend: shown without a traceback.
 EXPECTED: Final = (
     ("control_plane.config", "ConfigErrors"),
+    ("control_plane.live_config", "ForeignConfigError"),
+    ("control_plane.processes", "ProcessesError"),
     ("control_plane.up.errors", "CannotStartError"),
     ("ext_authz.api_keys.errors", "KeyStoreError"),
 )
@@ -111,18 +112,27 @@ def check(places: Places, as_json: bool) -> None:
     Example:
       isg check -c gateway.yaml
     """
-    from control_plane.check import check as run_check
-
     with _said_plainly():
-        report = run_check(places)
-    if as_json:
-        click.echo(json.dumps(report.as_data()))
-    else:
-        for line in (*report.errors, *report.skipped):
-            click.echo(line, err=True)
-        if not report.errors:
-            click.echo(f"{places.config}: good")
-    sys.exit(1 if report.errors else 0)
+        from control_plane.commands.check import run
+
+        sys.exit(run(places, as_json=as_json))
+
+
+@main.command()
+@places_options
+@click.option("--resources", is_flag=True, help="Also a unified diff of every Envoy resource and policy, as YAML.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plan(places: Places, resources: bool, as_json: bool) -> None:
+    """What would a save of the files change on the running gateway? Changes nothing.
+
+    \b
+    Example:
+      isg plan -c gateway.yaml --resources
+    """
+    with _said_plainly():
+        from control_plane.commands.plan import run
+
+        sys.exit(run(places, resources=resources, as_json=as_json))
 
 
 @main.command()
@@ -135,20 +145,10 @@ def status(places: Places, as_json: bool) -> None:
     Example:
       isg status -c gateway.yaml
     """
-    import asyncio
+    with _said_plainly():
+        from control_plane.commands.status import run
 
-    from control_plane.status import NoStatusError, decoded, rendered
-    from control_plane.up.probe import HttpError, get
-
-    socket = places.state.admin_socket("control_plane")
-    try:
-        _, body = asyncio.run(get("http://control-plane/status", socket_path=socket))
-        found = decoded(body)
-    except (HttpError, NoStatusError):
-        click.echo(f"no control plane answers for {places.state.root}: is `isg up` running?", err=True)
-        sys.exit(1)
-    click.echo(json.dumps(found) if as_json else rendered(found), nl=as_json)
-    sys.exit(0 if found["ok"] else 1)
+        sys.exit(run(places, as_json=as_json))
 
 
 @main.command("control-plane")

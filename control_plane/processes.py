@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
-from control_plane.config.model import Config
+from control_plane.config.model import Address, Config, Endpoint
 from gateway.state import StateDir
 
 
@@ -83,6 +83,22 @@ def read_endpoints(state: StateDir) -> dict[str, tuple[str, ...]] | None:
         ProcessesError: the file is damaged.
     """
     return _read(state.endpoints, dict[str, tuple[str, ...]])
+
+
+def local_endpoints(state: StateDir) -> dict[str, tuple[Endpoint, ...]]:
+    """Where the replicas of local backends are, by backend.
+
+    Raises:
+        ProcessesError: the file is damaged.
+    """
+    found: dict[str, tuple[Endpoint, ...]] = {}
+    for backend, addresses in (read_endpoints(state) or {}).items():
+        try:
+            pairs = [address.rsplit(":", 1) for address in addresses]
+            found[backend] = tuple(Endpoint(address=Address(host=host, port=int(port))) for host, port in pairs)
+        except ValueError as error:
+            raise ProcessesError(f"{state.endpoints}: {backend} has no addresses but {addresses}") from error
+    return found
 
 
 def write_endpoints(state: StateDir, endpoints: Mapping[str, tuple[str, ...]]) -> None:

@@ -137,6 +137,45 @@ def plan(places: Places, resources: bool, as_json: bool) -> None:
 
 @main.command()
 @places_options
+@click.argument("method")
+@click.argument("path")
+@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header; again for more.")
+@click.option("-d", "--data", metavar="BODY|@FILE", help="The body; JSON unless a header says otherwise.")
+@click.option("--key-id", metavar="ID", help="Whose request it is: as if it carried the secret of this key.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain(
+    places: Places,
+    method: str,
+    path: str,
+    headers: tuple[str, ...],
+    data: str | None,
+    key_id: str | None,
+    as_json: bool,
+) -> None:
+    """What would become of one request, and why? Sends nothing, and needs no running gateway.
+
+    Exit code 0 if it would be served, 1 if it would be refused.
+
+    \b
+    Example:
+      isg explain POST /v1/predict -d '{"text": "hello"}' --key-id key_AgrjM1D7FeXPUUN5
+    """
+    with _said_plainly():
+        from control_plane.commands.explain import Asked, run
+        from control_plane.explain.services import Services
+        from ext_authz.explain import Authorization, NoSuchKeyError
+        from ext_proc.explain import judge
+
+        try:
+            services = Services(authorize=Authorization(places.state, key_id=key_id), judge=judge)
+        except NoSuchKeyError as error:
+            raise click.BadParameter(str(error), param_hint="--key-id") from error
+        asked = Asked(method=method, path=path, headers=headers, data=data, key_id=key_id)
+        sys.exit(run(places, asked, services, as_json=as_json))
+
+
+@main.command()
+@places_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(places: Places, as_json: bool) -> None:
     """What runs, which versions it has acknowledged or refused, and how busy the endpoints are.

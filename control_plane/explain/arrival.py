@@ -19,7 +19,7 @@ _NO_BODY_BY_NATURE: Final = {"GET", "HEAD", "DELETE", "OPTIONS", "TRACE", "CONNE
 _PEER: Final = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
 _PEER_ADDRESS: Final = "127.0.0.1"
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-#: Characters of RFC 3986, section 3.3, which Envoy leaves as they are; a query may hold any visible ASCII but a fragment.
+#: Characters of RFC 3986, section 3.3, which Envoy leaves alone; a query may hold any visible ASCII but a fragment.
 _TARGET: Final = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*(?:\?[!\"$-~]*)?\Z")
 _AUTHORITY: Final = re.compile(r"[!-~]+:[0-9]{1,5}\Z")
 

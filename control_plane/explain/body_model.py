@@ -57,11 +57,16 @@ def _read(
     if not regex_matches(rules.allow_content_types_regex, content_type) or not exchange.body:
         return "on_missing", None
     try:
-        document = json.loads(exchange.body)
+        document = json.loads(exchange.body.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return "on_error", None
     value = document.get(rule.selectors[0].key) if isinstance(document, dict) else None
     return ("on_missing" if value is None else "on_present"), value
+
+
+def _no_constant(text: str) -> None:
+    """NaN and Infinity, which only Python takes for JSON."""
+    raise ValueError(text)
 
 
 def _write(rule: Rule, found: Found, value: Any, exchange: Exchange) -> bool:  # noqa: ANN401 - whatever JSON holds

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ext_authz.api_keys import pepper
 from ext_authz.api_keys.format import public_prefix
+from ext_authz.api_keys.record import KeyRecord
 from ext_authz.api_keys.store import StoredKey
 from ext_authz.decision import KeyFacts
 from gateway.names import models_header
@@ -75,9 +76,9 @@ class KeyIndex:
             del self._by_prefix[entry.prefix]
 
 
-def _entry(key: StoredKey) -> _Entry:
-    record = key.record
-    facts = KeyFacts(
+def key_facts(record: KeyRecord) -> KeyFacts:
+    """What the decision goes by, from a key as it is stored."""
+    return KeyFacts(
         id=record.id,
         tenant=record.tenant,
         tier=record.tier,
@@ -85,4 +86,7 @@ def _entry(key: StoredKey) -> _Entry:
         expires_at=record.expires_at,
         revoked=record.revoked_at is not None,
     )
-    return _Entry(facts, key.prefix, key.digest)
+
+
+def _entry(key: StoredKey) -> _Entry:
+    return _Entry(key_facts(key.record), key.prefix, key.digest)

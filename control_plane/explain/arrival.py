@@ -71,8 +71,9 @@ def _add(headers: dict[str, str], name: str, value: str) -> None:
 def _refuse_hop_by_hop(headers: dict[str, str]) -> None:
     if headers.get("transfer-encoding", "chunked").lower() != "chunked":
         raise CannotExplainError("isg explain follows no transfer encoding but chunked")
-    if "upgrade" in headers or headers.get("connection", "close").lower() not in {"close", "keep-alive"}:
-        raise CannotExplainError("isg explain follows no upgrades and no headers that `connection` names")
+    named = {token.strip().lower() for token in headers.get("connection", "").split(",")}
+    if named - {"", "close", "keep-alive", "upgrade"} or headers.get("upgrade", "").lower() == "h2c":
+        raise CannotExplainError("isg explain follows no headers that `connection` names, and no upgrade to h2c")
 
 
 def arrive(exchange: Exchange, manager: api.hcm_v3.HttpConnectionManager) -> LocalReply | None:

@@ -48,7 +48,7 @@ def explain(exchange: Exchange, translation: Translation, services: Services) ->
     walk = _Walk(translation, manager, services)
     outcome = arrive(exchange, manager) or walk.through(exchange)
     if isinstance(outcome, LocalReply):
-        outcome = local(outcome, manager)
+        outcome = local(outcome, manager, exchange.route)
     return Explanation(steps=tuple(exchange.steps), outcome=outcome)
 
 
@@ -71,6 +71,11 @@ class _Walk:
             exchange.say("first route", "none matches")
             return LocalReply(status=404, details="route_not_found")
         exchange.say("first route", exchange.route.name, described(exchange.route.match))
+        if exchange.wants_upgrade:
+            if self._manager.upgrade_configs or exchange.route.route.upgrade_configs:
+                raise CannotExplainError("the listener upgrades connections, which isg explain does not know")
+            exchange.say("upgrade", "refused", "this gateway leaves HTTP for nothing, and is no tunnel")
+            return LocalReply(status=403, details="upgrade_failed")
         for http_filter in self._manager.http_filters:
             only(http_filter, {"name", "typed_config"}, f"filter {http_filter.name}")
             outcome = self._filter(http_filter, exchange)

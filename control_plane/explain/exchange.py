@@ -77,6 +77,17 @@ class Exchange:
         """Path with query; empty for CONNECT."""
         return self.headers.get(":path", "")
 
+    @property
+    def ends_with_headers(self) -> bool:
+        """Whether there is nothing after the headers; a chunked body may be empty, and is a body nevertheless."""
+        return not self.body and "transfer-encoding" not in self.headers
+
+    @property
+    def wants_upgrade(self) -> bool:
+        """Whether it asks to leave HTTP: CONNECT, or an upgrade of the connection."""
+        connection = {token.strip().lower() for token in self.headers.get("connection", "").split(",")}
+        return self.method == "CONNECT" or ("upgrade" in connection and "upgrade" in self.headers)
+
     def say(self, name: str, what: str, why: str = "") -> None:
         """Note a step."""
         self.steps.append(Step(name=name, what=what, why=why))

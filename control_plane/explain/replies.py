@@ -21,6 +21,8 @@ _ANY_OF_AND_CODE: Final = re.compile(rf"\(({_BEGINS}(?: \|\| {_BEGINS})*)\) && r
 _CODE: Final = re.compile(
     r"response\.code (==|>=) ([0-9]+) && !\(response\.code_details in \[((?:'[^']*'(?:, )?)*)\]\)\Z"
 )
+_ROUTE_METADATA: Final = re.compile(r"%METADATA\(ROUTE:([^:)]+):([^:)]+)\)%")
+_COMMAND: Final = re.compile(r"%[A-Z_]+[(%]")
 _QUOTED: Final = re.compile(r"'([^']*)'")
 
 
@@ -31,11 +33,14 @@ def direct(action: api.route_v3.DirectResponseAction) -> Reply:
     return Reply(status=action.status, code=None, detail=action.body.inline_string.strip())
 
 
-def local(reply: LocalReply, manager: api.hcm_v3.HttpConnectionManager) -> Reply:
+def local(reply: LocalReply, manager: api.hcm_v3.HttpConnectionManager, route: api.route_v3.Route | None) -> Reply:
     """What becomes of a reply that Envoy makes itself: the first mapper that matches writes it.
 
+    Args:
+        route: whose metadata the mapper's text may quote.
+
     Raises:
-        CannotExplainError: a mapper's condition is not of a known shape, or none matches.
+        CannotExplainError: a mapper's condition or text is not of a known shape, or none matches.
     """
     for mapper in manager.local_reply_config.mappers:
         config = mapper.filter.extension_filter.typed_config
@@ -43,7 +48,8 @@ def local(reply: LocalReply, manager: api.hcm_v3.HttpConnectionManager) -> Reply
             raise CannotExplainError("a reply mapper has a condition that isg explain does not know")
         if _holds(api.als_filters_cel_v3.ExpressionFilter.FromString(config.value).expression, reply):
             status = mapper.status_code.value or reply.status
-            return _problem(status, _members(mapper.body_format_override))
+            document = _members(mapper.body_format_override)
+            return _problem(status, {**document, "detail": _filled(document.get("detail", ""), route)})
     raise CannotExplainError(f"no reply mapper writes the reply {reply.details}")
 
 
@@ -54,6 +60,19 @@ def answered(status: int, body: bytes) -> Reply:
     except ValueError:
         document = {}
     return _problem(status, document if isinstance(document, dict) else {})
+
+
+def _filled(text: str, route: api.route_v3.Route | None) -> str:
+    """Envoy's format commands in a text: metadata of the route only."""
+
+    def value(command: re.Match[str]) -> str:
+        members = {} if route is None else route.metadata.filter_metadata[command[1]].fields
+        return members[command[2]].string_value if command[2] in members else "-"
+
+    filled = _ROUTE_METADATA.sub(value, text)
+    if _COMMAND.search(filled):
+        raise CannotExplainError(f"a reply quotes what isg explain does not know: {filled}")
+    return filled
 
 
 def _holds(condition: str, reply: LocalReply) -> bool:

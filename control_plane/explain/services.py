@@ -120,7 +120,7 @@ def ext_proc(
     skip = api.ext_proc_filter_v3.ProcessingMode.SKIP
     if mode.request_header_mode != skip or mode.request_body_mode != _BUFFERED:
         raise CannotExplainError(f"filter {name} is asked in phases that isg explain does not know")
-    if not exchange.body:
+    if exchange.ends_with_headers:
         exchange.say(name, "not asked", "there is no body")
         return None
     answer = ask(policies, _message(config, exchange))

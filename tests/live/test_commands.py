@@ -22,11 +22,11 @@ models: {m1: {backend: main}}
 """
 
 
-async def isg(stack: Stack, *arguments: str) -> tuple[int, str, str]:
+async def isg(stack: Stack, *arguments: str, config: Path | None = None) -> tuple[int, str, str]:
     """Run a command as an operator does: exit code, standard output, standard error."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "control_plane.cli", *arguments),
-        *("-c", str(stack.config), "--state", str(stack.state.root)),
+        *("-c", str(config or stack.config), "--state", str(stack.state.root)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from control_plane.config.errors import ConfigErrors
 from control_plane.config.loader import load_with_sources
 from control_plane.config.model import Config, Endpoint
+from control_plane.config.sameness import same
 from control_plane.newcomers import Answers, Arrival, NotReadyError, SupersededError, newcomers, ready
 from control_plane.preflight.candidate import preflight
 from control_plane.preflight.envoy import PreflightError
@@ -92,7 +93,7 @@ class Reconciler:
         self.sources = loaded.sources
         if loaded.config is None:
             self._reject(ConfigErrors(loaded.errors))
-        elif loaded.config == self.config:
+        elif same(loaded.config, self.config):
             self._live(loaded.config)
         else:
             await self._apply(loaded.config, started, changed=True)

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from control_plane.config.model import Config
+from control_plane.config.sameness import same
 from control_plane.plan.words import word, written
 
 Sign = Literal["+", "-", "~"]
@@ -65,28 +66,20 @@ _JSON_MEMBER: Final = "{}"
 def difference(live: Config | None, wanted: Config) -> tuple[Change, ...]:
     """Every change from what is live (None: nothing) to what is wanted; empty where they are the same."""
     changes: list[Change] = []
-    for name in Config.model_fields:
+    for name in type(wanted).model_fields:
         before, after = None if live is None else getattr(live, name), getattr(wanted, name)
         if live is None or not same(before, after):
-            changes += _part(name, before, after, new=live is None)
+            changes += _part(name, word(type(wanted), name), before, after, new=live is None)
     return tuple(changes)
 
 
-def same(one: object, other: object) -> bool:
-    """Equality as JSON knows it: ``1`` is not ``true`` (in Python it is), but the order of members means nothing."""
-    if isinstance(one, BaseModel) and isinstance(other, BaseModel):
-        fields = type(one).model_fields
-        return type(one) is type(other) and all(same(getattr(one, name), getattr(other, name)) for name in fields)
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
-    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return isinstance(one, bool) == isinstance(other, bool) and one == other
+def _part(name: str, said: str, before: object, after: object, *, new: bool) -> Iterator[Change]:
+    """The changes of one top-level field.
 
-
-def _part(name: str, before: object, after: object, *, new: bool) -> Iterator[Change]:
-    """The changes of one top-level field."""
-    kind = _ONE.get(name, word(Config, name))
+    Args:
+        said: the operator's word for it.
+    """
+    kind = _ONE.get(name, said)
     if name in _ONE and (found := _members(kind, before, after)):
         yield from found
     elif new:

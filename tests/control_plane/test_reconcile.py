@@ -119,6 +119,14 @@ async def test_a_refused_change_takes_no_servers_from_what_is_live(reconciler: R
     assert set(reconciler.config.backends) == {"new", "old"}
 
 
+async def test_a_number_that_becomes_a_truth_value_is_published(reconciler: Reconciler, world: World) -> None:
+    """Python takes ``1`` and ``true`` for equal: such a save was taken for no change, and said to be live."""
+    for count, value in enumerate(("1", "true"), start=1):
+        world.save(GATEWAY.replace("backend: NAME", f"backend: old, input: {{schema: {{const: {value}}}}}"))
+        await reconciler.files_changed()
+        assert len(world.published) == count
+
+
 async def test_moved_endpoints_do_not_make_a_broken_file_good(
     reconciler: Reconciler, world: World, metrics: ConfigMetrics
 ) -> None:

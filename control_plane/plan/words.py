@@ -65,7 +65,7 @@ def written(value: object, field: str = "") -> str:
     if isinstance(value, int) and field.endswith("_bytes"):
         return size(value)
     if isinstance(value, int | float):
-        return duration(value) if field.endswith("_s") else json.dumps(value)
+        return duration(value) if field.endswith("_s") else _plain(value)
     if isinstance(value, Address):
         return str(value)
     if isinstance(value, BaseModel):

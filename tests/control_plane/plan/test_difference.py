@@ -82,14 +82,14 @@ def altered(value: object) -> Iterator[Any]:
         yield from altered_list(value)
     elif isinstance(value, bool):
         yield from (not value, int(value))
+    elif isinstance(value, int | float):
+        yield value + 1
     else:
-        yield (
-            value + 1 if isinstance(value, int | float) else "something" if value is None else type(value)(f"{value}x")
-        )
+        yield Path(value, "x") if isinstance(value, Path) else f"{value}x"
 
 
 def altered_list(value: tuple[Any, ...] | list[Any]) -> Iterator[Any]:
-    kind = type(value)
+    kind: type[Any] = type(value)
     for index, item in enumerate(value):
         yield kind([*value[:index], *value[index + 1 :]])
         yield kind([*value, item])

@@ -62,7 +62,7 @@ class Report:
         said = [(step.name, step.what, step.why) for step in self.explanation.steps]
         if isinstance(outcome, Destination):
             said += [(name, what, "") for name, what in outcome.lines()]
-        elif outcome.detail and outcome.code is not None:
+        elif outcome.code is not None and outcome.detail != said[-1][2]:
             said.append(("answer", outcome.detail, ""))
         width = max(len(name) for name, _, _ in said)
         for number, (name, what, why) in enumerate(said, start=1):

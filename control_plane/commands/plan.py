@@ -34,6 +34,8 @@ def run(places: Places, *, resources: bool, as_json: bool) -> int:
             for error in report.errors:
                 click.echo(error, err=True)
         return 1
+    for skipped in report.skipped:
+        click.echo(skipped, err=True)
     live, note = None, None
     try:
         live = asyncio.run(fetch(places.state))

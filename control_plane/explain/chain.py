@@ -44,7 +44,9 @@ def explain(exchange: Exchange, translation: Translation, services: Services) ->
     Raises:
         CannotExplainError: something that decides over it is not known here.
     """
-    manager = next(manager for listener in translation.listeners for manager in connection_managers(listener))
+    manager, *others = (manager for listener in translation.listeners for manager in connection_managers(listener))
+    if any(other != manager for other in others):
+        raise CannotExplainError("the listeners treat requests differently, which isg explain does not know")
     walk = _Walk(translation, manager, services)
     outcome = arrive(exchange, manager) or walk.through(exchange)
     if isinstance(outcome, LocalReply):

@@ -137,3 +137,12 @@ def test_upgrades_are_refused_as_the_listener_has_none() -> None:
     assert outcome.code == "upgrade_not_served"
     with pytest.raises(CannotExplainError):
         explain(request("GET", "/", sent, None), changed(allow_upgrades), SERVICES)
+
+
+def test_listeners_that_differ_are_not_explained_as_one() -> None:
+    given = translation("split_and_mirror")
+    manager = next(connection_managers(given.listeners[1]))
+    manager.merge_slashes = False
+    given.listeners[1].filter_chains[0].filters[0].typed_config.CopyFrom(any_of(manager))
+    with pytest.raises(CannotExplainError, match="listeners"):
+        explain(asked(), given, SERVICES)

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from control_plane.xds.ordering import NAMED_ONLY, Send
-from control_plane.xds.snapshot import Resource
-from control_plane.xds.subscription import Subscription, Verdict
+from control_plane.xds.subscription import Subscription
+from control_plane.xds.verdicts import Verdict
+from control_plane.xds.wire import MAX_TEXT, BadRequestError, field_2, string, typed
 from gateway.envoy_api import discovery_v3
-
-#: ``DeltaDiscoveryResponse.resources = 2``, ``Resource.resource = 2``, ``Any.value = 2``: one tag for all three.
-_FIELD_2: Final = b"\x12"
-_MAX_TEXT: Final = 16 * 1024
-
-
-class BadRequestError(ValueError):
-    """Bytes that are no request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +31,30 @@ class Request:
     nonce: str
     error: str | None
 
+    def follow(self, subscriptions: dict[str, Subscription], *, now: float, wall_clock: float) -> Verdict:
+        """Apply it to its subscription, made if need be.
 
-def parse(data: bytes) -> Request:
-    """Read a DeltaDiscoveryRequest.
+        "response_nonce ... only correlates": what a request subscribes to counts even when its nonce is stale.
+        """
+        subscription = subscriptions.get(self.type_url)
+        if subscription is None:
+            subscription = subscriptions[self.type_url] = Subscription()
+            subscription.open(self.subscribe, self.versions, legacy_wildcard=self.type_url not in NAMED_ONLY)
+            subscription.unsubscribe(self.unsubscribe)
+            return Verdict.STALE if self.nonce else Verdict.NONE
+        if self.error is not None:
+            verdict = subscription.refuse(self.nonce, self.error, now=now, at=wall_clock)
+        elif self.nonce:
+            verdict = subscription.acknowledge(self.nonce)
+        else:
+            verdict = Verdict.NONE
+        subscription.unsubscribe(self.unsubscribe)
+        subscription.subscribe(self.subscribe)
+        return verdict
+
+
+def parse(data: bytes, type_url: str = "") -> Request:
+    """Read a DeltaDiscoveryRequest; ``type_url`` is what an empty one means.
 
     Raises:
         BadRequestError: it is none.
@@ -53,35 +66,13 @@ def parse(data: bytes) -> Request:
     return Request(
         node_id=message.node.id,
         node_cluster=message.node.cluster,
-        type_url=message.type_url,
+        type_url=message.type_url or type_url,
         subscribe=tuple(message.resource_names_subscribe),
         unsubscribe=tuple(message.resource_names_unsubscribe),
         versions=dict(message.initial_resource_versions),
         nonce=message.response_nonce,
-        error=message.error_detail.message[:_MAX_TEXT] if message.HasField("error_detail") else None,
+        error=message.error_detail.message[:MAX_TEXT] if message.HasField("error_detail") else None,
     )
-
-
-def follow(request: Request, subscriptions: dict[str, Subscription], *, now: float, wall_clock: float) -> Verdict:
-    """Apply a request to its subscription, made if need be.
-
-    "response_nonce ... only correlates": what a request subscribes to counts even when its nonce is stale.
-    """
-    subscription = subscriptions.get(request.type_url)
-    if subscription is None:
-        subscription = subscriptions[request.type_url] = Subscription()
-        subscription.open(request.subscribe, request.versions, legacy_wildcard=request.type_url not in NAMED_ONLY)
-        subscription.unsubscribe(request.unsubscribe)
-        return Verdict.STALE if request.nonce else Verdict.NONE
-    if request.error is not None:
-        verdict = subscription.refuse(request.nonce, request.error, now=now, at=wall_clock)
-    elif request.nonce:
-        verdict = subscription.acknowledge(request.nonce)
-    else:
-        verdict = Verdict.NONE
-    subscription.unsubscribe(request.unsubscribe)
-    subscription.subscribe(request.subscribe)
-    return verdict
 
 
 def response(send: Send, nonce: str) -> bytes:
@@ -89,30 +80,9 @@ def response(send: Send, nonce: str) -> bytes:
     head = discovery_v3.DeltaDiscoveryResponse(
         system_version_info=send.version, type_url=send.type_url, nonce=nonce, removed_resources=send.absent
     ).SerializeToString()
-    return b"".join([head, *_resources(send.present)])
-
-
-def _resources(resources: Iterable[Resource]) -> Iterable[bytes]:
-    for resource in resources:
-        body = _field_2(resource.body)
-        typed = _string(1, resource.type_url) + body
-        yield _field_2(_string(1, resource.version) + _field_2(typed) + _string(3, resource.name))
-
-
-def _field_2(value: bytes) -> bytes:
-    return _FIELD_2 + _length(value) + value
-
-
-def _string(number: int, text: str) -> bytes:
-    value = text.encode()
-    return bytes([number << 3 | 2]) + _length(value) + value
-
-
-def _length(value: bytes) -> bytes:
-    """Base-128 varint."""
-    rest, result = len(value), bytearray()
-    while rest > 0x7F:
-        result.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    result.append(rest)
-    return bytes(result)
+    return b"".join(
+        [
+            head,
+            *(field_2(string(1, one.version) + field_2(typed(one)) + string(3, one.name)) for one in send.present),
+        ]
+    )

@@ -17,7 +17,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from control_plane.xds.snapshot import Resource, Snapshot
+from control_plane.xds.snapshot import Resource, Snapshot, version_of
 from control_plane.xds.subscription import Subscription
 from gateway.envoy_api import cluster_v3
 
@@ -80,6 +80,7 @@ class Send:
     Attributes:
         present: resources that are new, changed or asked for.
         absent: names that are gone or never were.
+        rest: what else a full-state response has to contain.
         overdue: types whose acknowledgement was given up waiting for.
     """
 
@@ -87,6 +88,7 @@ class Send:
     version: str
     present: tuple[Resource, ...]
     absent: tuple[str, ...]
+    rest: tuple[Resource, ...] = ()
     overdue: tuple[str, ...] = ()
 
 
@@ -126,14 +128,7 @@ class Order:
                 if pending.removals and self._may_remove(type_url, subscriptions, snapshot, now, until):
                     gone = set(pending.removals)
             if names or gone or pending.greeting:
-                resources = snapshot.of_type(type_url)
-                return Send(
-                    type_url=type_url,
-                    version=snapshot.type_version(type_url),
-                    present=tuple(resources[name] for name in sorted(names & resources.keys())),
-                    absent=tuple(sorted(gone | (names - resources.keys()))),
-                    overdue=tuple(overdue),
-                )
+                return _response(type_url, subscription, snapshot, names, gone, tuple(overdue))
         return Wait(until=min(until, default=None))
 
     def _ranked(self, subscriptions: Mapping[str, Subscription]) -> Iterator[str]:
@@ -196,9 +191,32 @@ class Order:
         return True
 
 
+def _response(
+    type_url: str,
+    subscription: Subscription,
+    snapshot: Snapshot,
+    names: set[str],
+    gone: set[str],
+    overdue: tuple[str, ...],
+) -> Send:
+    """The response with this news, and the full state where it has to be."""
+    resources = snapshot.of_type(type_url)
+    whole = subscription.whole(resources, names, gone)
+    present = tuple(resources[name] for name in sorted(whole.present))
+    return Send(
+        type_url=type_url,
+        # A version stands for what is in the response, so that no two contents have the same.
+        version=version_of((*present, *whole.rest)) if whole.mixed else snapshot.type_version(type_url),
+        present=present,
+        absent=tuple(sorted(whole.absent)),
+        rest=whole.rest,
+        overdue=overdue,
+    )
+
+
 def record(subscriptions: Mapping[str, Subscription], send: Send, nonce: str, now: float) -> None:
     """Note a response as sent, and that the children of what it changed have to follow."""
-    subscriptions[send.type_url].sent(nonce, send.version, send.present, send.absent, now)
+    subscriptions[send.type_url].sent(nonce, send.version, send.present, send.absent, now, send.rest)
     child_type, child_name = FOLLOWS.get(send.type_url, (None, None))
     child = subscriptions.get(child_type) if child_type else None
     if child is None or child_name is None:

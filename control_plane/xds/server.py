@@ -1,4 +1,4 @@
-"""The ADS server: gRPC on a Unix socket, one snapshot per group of nodes."""
+"""The xDS server: gRPC on a Unix socket and over TCP with mutual TLS, one snapshot per group of nodes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from control_plane.xds.metrics import XdsMetrics
 from control_plane.xds.nodes import NodeView, Settled, Standing, standing, sum_up, view_types
 from control_plane.xds.ordering import DEFAULT_ORDER, PATIENCE_S, Order
+from control_plane.xds.services import handlers
 from control_plane.xds.snapshot import Snapshot
-from control_plane.xds.stream import RefusedStreamError, Stream
+from control_plane.xds.stream import RefusedStreamError, Stream, Variant
+from control_plane.xds.tls import ServerTls
 
 _log = logging.getLogger(__name__)
 
-SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),  # names and versions of many thousand resources
     ("grpc.max_send_message_length", -1),
@@ -36,6 +37,7 @@ _OPTIONS: Final = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 500),  # clients look after us more often than by default
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+    ("grpc.so_reuseport", 0),  # a port that is taken is an error, not one that is shared without a word
 )
 
 
@@ -86,7 +88,7 @@ class AdsServer:
         self._groups: dict[str, _Group] = {}
         self._open: set[Stream] = set()
         self._progress = asyncio.Event()
-        self._server: grpc.aio.Server | None = None
+        self._servers: list[grpc.aio.Server] = []
         self._stopping = False
 
     async def start(self, socket: Path) -> None:
@@ -96,11 +98,7 @@ class AdsServer:
             OSError: another server listens there, or the path cannot be used.
         """
         _remove_stale(socket)
-        server = grpc.aio.server(options=_OPTIONS)
-        handler = grpc.stream_stream_rpc_method_handler(self._serve)
-        server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler(SERVICE, {"DeltaAggregatedResources": handler})]
-        )
+        server = self._listener()
         before = os.umask(0o177)
         try:
             server.add_insecure_port(f"unix:{socket}")
@@ -110,16 +108,35 @@ class AdsServer:
             os.umask(before)
         socket.chmod(0o600)
         await server.start()
-        self._server = server
+        self._servers.append(server)
+
+    async def listen_tcp(self, address: str, tls: ServerTls) -> int:
+        """Listen on ``host:port`` too, for clients with a certificate of ``tls.client_ca`` only.
+
+        Returns:
+            The port; it was chosen by the system where ``address`` has port 0.
+
+        Raises:
+            OSError: the address cannot be used, or the certificate does not belong to the key.
+            ValueError: a part of ``tls`` is not PEM.
+        """
+        credentials = tls.credentials()
+        server = self._listener()
+        try:
+            port = int(server.add_secure_port(address, credentials))
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: {error}") from error
+        await server.start()
+        self._servers.append(server)
+        return port
 
     async def stop(self, grace_s: float = 1.0) -> None:
         """End all streams with UNAVAILABLE, which clients retry, and stop listening."""
         self._stopping = True
         for stream in self._open:
             stream.stop()
-        if self._server is not None:
-            await self._server.stop(grace_s)
-            self._server = None
+        servers, self._servers = self._servers, []
+        await asyncio.gather(*(server.stop(grace_s) for server in servers))
 
     def publish(self, group: str, snapshot: Snapshot) -> None:
         """Make a snapshot what the nodes of a group should have. Never waits; what is equal moves nothing."""
@@ -135,19 +152,18 @@ class AdsServer:
         self._tell()
 
     def nodes(self) -> tuple[NodeView, ...]:
-        """The connected nodes, sorted by group and id."""
-        newest = {
-            (name, stream.node_id): (group, stream) for name, group in self._groups.items() for stream in group.streams
-        }
-        return tuple(
-            NodeView(
-                id=node_id,
-                group=name,
-                connected_since=stream.connected_since,
-                types=view_types(stream.subscriptions, group.snapshot),
-            )
-            for (name, node_id), (group, stream) in sorted(newest.items(), key=lambda item: item[0])
-        )
+        """The connected nodes, sorted by group and id; of several streams of a node the newest with a type counts."""
+        found: dict[tuple[str, str], NodeView] = {}
+        for name, group in self._groups.items():
+            for stream in group.streams:
+                older = found.get((name, stream.node_id))
+                found[name, stream.node_id] = NodeView(
+                    id=stream.node_id,
+                    group=name,
+                    connected_since=stream.connected_since,
+                    types={**(older.types if older else {}), **view_types(stream.subscriptions, group.snapshot)},
+                )
+        return tuple(view for _, view in sorted(found.items()))
 
     async def settled(self, group: str, snapshot: Snapshot, timeout_s: float) -> Settled:
         """Wait until every connected node of a group has acknowledged a snapshot, or one has refused it.
@@ -168,8 +184,15 @@ class AdsServer:
             except TimeoutError:
                 return result
 
-    async def _serve(self, _: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+    def _listener(self) -> grpc.aio.Server:
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers(handlers(self._serve))
+        return server
+
+    async def _serve(self, variant: Variant, type_url: str, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         stream = Stream(
+            variant=variant,
+            type_url=type_url,
             order=self._order,
             metrics=self._metrics,
             clock=self._clock,

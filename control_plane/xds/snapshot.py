@@ -81,6 +81,11 @@ def _type_version(named: Mapping[str, Resource]) -> str:
     return _digest(part.encode() for name, resource in named.items() for part in (name, resource.version))
 
 
+def version_of(resources: Iterable[Resource]) -> str:
+    """The version of a type as a whole that has exactly these resources, in whatever order they are given."""
+    return _type_version({resource.name: resource for resource in sorted(resources, key=lambda r: r.name)})
+
+
 def _digest(parts: Iterable[bytes]) -> str:
     """Hash of a list of byte strings; each is preceded by its length, so that their borders count."""
     state = hashlib.blake2b(digest_size=_DIGEST_BYTES)

@@ -14,11 +14,12 @@ from contextlib import suppress
 from itertools import count
 from typing import Final, Protocol
 
-from control_plane.xds.delta import BadRequestError, Request, follow, parse, response
 from control_plane.xds.metrics import XdsMetrics
 from control_plane.xds.ordering import Order, Send, record
 from control_plane.xds.snapshot import Snapshot
-from control_plane.xds.subscription import Subscription, Verdict
+from control_plane.xds.subscription import Subscription
+from control_plane.xds.verdicts import Verdict
+from control_plane.xds.wire import BadRequestError
 
 _log = logging.getLogger(__name__)
 
@@ -38,12 +39,56 @@ class Transport(Protocol):
         ...
 
 
+class Request(Protocol):
+    """What a client said, in either variant of the protocol."""
+
+    @property
+    def node_id(self) -> str:
+        """Who speaks; only the first request of a stream has to say it."""
+        ...
+
+    @property
+    def node_cluster(self) -> str:
+        """The group of the node."""
+        ...
+
+    @property
+    def type_url(self) -> str:
+        """What the request is about."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """Why the client refuses a response."""
+        ...
+
+    def follow(self, subscriptions: dict[str, Subscription], *, now: float, wall_clock: float) -> Verdict:
+        """Apply the request to its subscription."""
+        ...
+
+
+class Variant(Protocol):
+    """A variant of the protocol: :mod:`.delta` or :mod:`.sotw`."""
+
+    def parse(self, data: bytes, type_url: str = "") -> Request:
+        """Read a request, or raise :class:`BadRequestError`."""
+        ...
+
+    def response(self, send: Send, nonce: str) -> bytes:
+        """Write a response."""
+        ...
+
+
 class RefusedStreamError(Exception):
     """A stream that cannot be served. The text is for the client."""
 
 
 class Stream:
-    """One ADS stream of one node.
+    """One stream of one node.
+
+    Args:
+        variant: how the two sides speak.
+        type_url: the only type of the stream; empty on an aggregated one.
 
     Attributes:
         node_id, group: known after the first request.
@@ -53,6 +98,8 @@ class Stream:
     def __init__(
         self,
         *,
+        variant: Variant,
+        type_url: str = "",
         order: Order,
         metrics: XdsMetrics,
         clock: Callable[[], float],
@@ -64,6 +111,7 @@ class Stream:
         self.connected_since = wall_clock()
         self.subscriptions: dict[str, Subscription] = {}
         self.snapshot: Snapshot | None = None
+        self._variant, self._type_url = variant, type_url
         self._order, self._metrics, self._clock, self._wall_clock = order, metrics, clock, wall_clock
         self._joined, self._moved = joined, moved
         self._wake = asyncio.Event()
@@ -129,7 +177,7 @@ class Stream:
         nonce = next(self._nonces)
         record(self.subscriptions, due, nonce, now)
         self._metrics.response(due.type_url)
-        await transport.write(response(due, nonce))
+        await transport.write(self._variant.response(due, nonce))
 
     def _note_current(self, snapshot: Snapshot) -> None:
         for type_url, subscription in self.subscriptions.items():
@@ -143,11 +191,13 @@ class Stream:
 
     def _hear(self, message: bytes) -> None:
         try:
-            request = parse(message)
+            request = self._variant.parse(message, self._type_url)
         except BadRequestError as error:
             raise RefusedStreamError(str(error)) from error
         if not request.type_url:
             raise RefusedStreamError("type_url is required on an aggregated stream")
+        if self._type_url and request.type_url != self._type_url:
+            raise RefusedStreamError(f"this service has only {self._type_url}")
         if not self.node_id:
             if not request.node_id:
                 raise RefusedStreamError("the first request of a stream must carry node.id")
@@ -156,7 +206,7 @@ class Stream:
         if request.type_url not in self.subscriptions and len(self.subscriptions) >= MAX_TYPES:
             _log.warning("node %s subscribes to more than %d types; ignored", self.node_id, MAX_TYPES)
             return
-        self._count(request, follow(request, self.subscriptions, now=self._clock(), wall_clock=self._wall_clock()))
+        self._count(request, request.follow(self.subscriptions, now=self._clock(), wall_clock=self._wall_clock()))
 
     def _count(self, request: Request, verdict: Verdict) -> None:
         if verdict is Verdict.STALE:

@@ -1,32 +1,24 @@
 """What one client asked for and holds of one resource type: a state machine without I/O.
 
 It says what the client lacks (:meth:`Subscription.pending`), never when to send it (that is :mod:`.ordering`), and it
-does not know the wire: :mod:`.delta` calls it for the incremental variant of the protocol.
+does not know the wire: :mod:`.delta` calls it for the incremental variant of the protocol; :mod:`.world` is the same
+for the state-of-the-world variant.
 
 Rules are quoted from Envoy's xDS protocol documentation ("xDS REST and gRPC protocol").
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from control_plane.xds.snapshot import Resource
+from control_plane.xds.verdicts import Held, Mark, Refusals, Verdict
 
 WILDCARD: Final = "*"
 #: Unacknowledged responses remembered per type; a client that never acknowledges costs no more memory than this.
 MAX_IN_FLIGHT: Final = 32
-
-
-class Verdict(enum.Enum):
-    """What a request's nonce said about an earlier response."""
-
-    NONE = "no nonce: the client spoke of its own accord"
-    ACK = "applied"
-    NACK = "refused"
-    STALE = "a nonce that is not waited for"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +57,23 @@ class Pending:
         return bool(self.answers or self.updates or self.removals or self.greeting)
 
 
-class _Mark(enum.Enum):
-    """What the client has of a name, where that is not a version."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """A response by its names.
 
-    ABSENT = "it was told that there is no such resource"
-    UNKNOWN = "it refused a response with this name, and may or may not have applied this part of it"
+    Attributes:
+        present, absent: names that are news to the client, or may be.
+        rest: of a full state, what the client has already, and what it has to keep although the snapshot has it
+            no longer.
+        mixed: a full state that is not what the snapshot has of the type.
+    """
+
+    present: set[str]
+    absent: set[str]
+    rest: tuple[Resource, ...] = ()
+    mixed: bool = False
 
 
-_Held = str | _Mark
 _NOTHING: Final = Pending()
 
 
@@ -82,16 +83,8 @@ class _Sent:
 
     nonce: str
     version: str
-    names: Mapping[str, _Held]
+    names: Mapping[str, Held]
     at: float
-
-
-@dataclass(slots=True, kw_only=True)
-class _Refusal:
-    """Names of one refused response that are not sent again until one of them changes."""
-
-    names: dict[str, _Held]
-    since: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,11 +103,11 @@ class Subscription:
     sent_version: str | None = None
     acked_version: str | None = None
     nack: Nack | None = None
-    _held: dict[str, _Held] = field(default_factory=dict)
+    _held: dict[str, Held] = field(default_factory=dict)
     _owed: set[str] = field(default_factory=set)
     _greeting: bool = False
     _in_flight: list[_Sent] = field(default_factory=list)
-    _refusals: list[_Refusal] = field(default_factory=list)
+    _refusals: Refusals = field(default_factory=Refusals)
     _complete: Mapping[str, Resource] | None = None  # resources that the client was seen to lack nothing of
 
     # -- the client speaks -----------------------------------------------------------------------------------
@@ -139,7 +132,7 @@ class Subscription:
         self._complete = None
         for name in names:
             if name == WILDCARD:
-                self._owed |= {held for held, version in self._held.items() if version is not _Mark.ABSENT}
+                self._owed |= {held for held, version in self._held.items() if version is not Mark.ABSENT}
                 self.wildcard = self._greeting = True
             else:
                 self.names.add(name)
@@ -178,15 +171,12 @@ class Subscription:
             return Verdict.STALE
         self.nack = Nack(text=text, at=at, version=sent.version)
         self._complete = None
-        names = {
-            name: version
-            for name, version in sent.names.items()
-            if self.covers(name) and self._held.get(name, _Mark.ABSENT) == version  # not overtaken by a later response
-        }
-        for name in names:
-            self._held[name] = _Mark.UNKNOWN
-        if names:
-            self._refusals.append(_Refusal(names=names, since=now))
+        later = {name for response in self._in_flight for name in response.names}  # these get a verdict of their own
+        names = {name: version for name, version in sent.names.items() if self.covers(name) and name not in later}
+        self._held.update(dict.fromkeys(names, Mark.UNKNOWN))
+        if len(names) == len(sent.names):
+            self._refusals.add(names, now)
+        # Otherwise what was wrong may be among the others, and these are sent again.
         return Verdict.NACK
 
     # -- the server asks -------------------------------------------------------------------------------------
@@ -205,18 +195,20 @@ class Subscription:
         """What the client lacks of these resources."""
         if self._complete is resources:
             return _NOTHING
-        self._lift(resources)
-        blocked = {name for refusal in self._refusals for name in refusal.names}
+        self._refusals.lift(resources)
+        blocked = self._refusals.blocked()
         updates = [
             name
             for name in (resources if self.wildcard else self.names & resources.keys())
             if name not in blocked and self._held.get(name) != resources[name].version
         ]
-        gone = [
-            name
-            for name in (self._held.keys() | self.names) - resources.keys()
-            if name not in blocked and self._held.get(name) is not _Mark.ABSENT
-        ]
+        gone = self._tellable(
+            [
+                name
+                for name in (self._held.keys() | self.names) - resources.keys()
+                if name not in blocked and self._held.get(name) is not Mark.ABSENT
+            ]
+        )
         if not (updates or gone or self._owed or self._greeting):
             self._complete = resources
             return _NOTHING
@@ -229,18 +221,28 @@ class Subscription:
             greeting=self._greeting,
         )
 
-    def sent(self, nonce: str, version: str, present: Iterable[Resource], absent: Collection[str], now: float) -> None:
+    def whole(self, resources: Mapping[str, Resource], present: set[str], absent: set[str]) -> Whole:
+        """The response with this news, which is its whole content."""
+        return Whole(present=present & resources.keys(), absent=absent | (present - resources.keys()))
+
+    def sent(
+        self,
+        nonce: str,
+        version: str,
+        present: Collection[Resource],
+        absent: Collection[str],
+        now: float,
+        rest: Collection[Resource] = (),  # noqa: ARG002 - of interest where responses are full states
+    ) -> None:
         """Record a response, before it is written: its acknowledgement may be faster than the writer."""
-        names: dict[str, _Held] = {resource.name: resource.version for resource in present}
-        names.update(dict.fromkeys(absent, _Mark.ABSENT))
+        names: dict[str, Held] = {resource.name: resource.version for resource in present}
+        names.update(dict.fromkeys(absent, Mark.ABSENT))
         for name, held in names.items():
-            if held is _Mark.ABSENT and name not in self.names:
+            if held is Mark.ABSENT and name not in self.names:
                 self._held.pop(name, None)
             else:
                 self._held[name] = held
-            for refusal in self._refusals:
-                refusal.names.pop(name, None)
-        self._refusals = [refusal for refusal in self._refusals if refusal.names]
+        self._refusals.forget(names)
         self._owed -= names.keys()
         self._greeting = False
         self._complete = None
@@ -265,9 +267,13 @@ class Subscription:
     @property
     def refused_since(self) -> float | None:
         """When the refusal that still holds back resources came."""
-        return self._refusals[-1].since if self._refusals else None
+        return self._refusals.since
 
     # -- inside ----------------------------------------------------------------------------------------------
+
+    def _tellable(self, gone: list[str]) -> list[str]:
+        """Those of the names without a resource that a response can speak of."""
+        return gone
 
     def _take(self, nonce: str) -> _Sent | None:
         for index, sent in enumerate(self._in_flight):
@@ -279,15 +285,4 @@ class Subscription:
     def _forget(self, name: str) -> None:
         self._held.pop(name, None)
         self._owed.discard(name)
-        for refusal in self._refusals:
-            refusal.names.pop(name, None)
-        self._refusals = [refusal for refusal in self._refusals if refusal.names]
-
-    def _lift(self, resources: Mapping[str, Resource]) -> None:
-        """Drop refusals that a change made obsolete: then all of that response is sent again."""
-
-        def unchanged(name: str, refused: _Held) -> bool:
-            wanted = resources.get(name)
-            return refused == (_Mark.ABSENT if wanted is None else wanted.version)
-
-        self._refusals = [r for r in self._refusals if all(unchanged(*item) for item in r.names.items())]
+        self._refusals.forget([name])

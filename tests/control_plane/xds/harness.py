@@ -6,14 +6,33 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-from control_plane.xds.delta import follow, parse, response
+from control_plane.xds import delta, sotw
 from control_plane.xds.ordering import CLUSTER, ENDPOINTS, LISTENER, ROUTE, Order, Send, Wait, record
 from control_plane.xds.snapshot import Resource, Snapshot
-from control_plane.xds.subscription import Subscription, Verdict
+from control_plane.xds.subscription import Subscription
+from control_plane.xds.verdicts import Verdict
 from gateway.envoy_api import cluster_v3, core_v3, discovery_v3, rpc
 
 POLICY = "type.googleapis.com/test.v1.Policy"
-__all__ = ["CLUSTER", "ENDPOINTS", "LISTENER", "POLICY", "ROUTE", "Line", "Sent", "cluster", "resource", "snapshot"]
+#: Types whose responses are full states in the state-of-the-world variant.
+FULL = (CLUSTER, LISTENER, POLICY)
+__all__ = [
+    "CLUSTER",
+    "ENDPOINTS",
+    "FULL",
+    "LISTENER",
+    "POLICY",
+    "ROUTE",
+    "Line",
+    "Sent",
+    "WorldLine",
+    "cluster",
+    "named",
+    "read_named",
+    "resource",
+    "snapshot",
+    "world",
+]
 
 
 def resource(type_url: str, name: str, content: str = "1") -> Resource:
@@ -95,8 +114,8 @@ class Line:
         )
         if error is not None:
             message.error_detail.CopyFrom(rpc.Status(code=3, message=error))
-        request = parse(message.SerializeToString())
-        return follow(request, self.subscriptions, now=self.now, wall_clock=self.now)
+        request = delta.parse(message.SerializeToString())
+        return request.follow(self.subscriptions, now=self.now, wall_clock=self.now)
 
     def ack(self, sent: Sent) -> Verdict:
         return self.ask(sent.type_url, nonce=sent.nonce)
@@ -115,7 +134,11 @@ class Line:
             return None
         nonce = str(next(iter(self.nonces)))
         record(self.subscriptions, due, nonce, self.now)
-        return Sent.read(response(due, nonce))
+        return self.read(due, nonce)
+
+    def read(self, due: Send, nonce: str) -> Sent:
+        """What the client sees of a response."""
+        return Sent.read(delta.response(due, nonce))
 
     def drain(self) -> list[Sent]:
         """All responses that may be sent without a further word of the client."""
@@ -134,3 +157,79 @@ class Line:
             self.ack(sent)
             result.append(sent)
         return result
+
+
+def named(type_url: str, name: str, content: str = "1") -> Resource:
+    """A resource whose body has its name, as the bodies of Envoy's have."""
+    if type_url == CLUSTER:
+        return cluster(name, int.from_bytes(content.encode()))
+    return resource(type_url, name, f"{name}={content}")
+
+
+def world(type_url: str = POLICY, **contents: str) -> Snapshot:
+    """One type's resources with their names in their bodies, name=content."""
+    return Snapshot.of(named(type_url, name, content) for name, content in contents.items())
+
+
+def read_named(type_url: str, body: bytes) -> tuple[str, bytes]:
+    if type_url == CLUSTER:
+        message = cluster_v3.Cluster.FromString(body)
+        number = message.connect_timeout.ToMilliseconds()
+        return message.name, number.to_bytes((number.bit_length() + 7) // 8)
+    name, _, content = body.partition(b"=")
+    return name.decode(), content
+
+
+def read_world(data: bytes) -> Sent:
+    """A response of the state-of-the-world variant."""
+    message = discovery_v3.DiscoveryResponse.FromString(data)
+    assert all(found.type_url == message.type_url for found in message.resources)
+    bodies = [read_named(message.type_url, found.value) for found in message.resources]
+    assert len(dict(bodies)) == len(bodies), "a name twice in one response"
+    return Sent(
+        type_url=message.type_url,
+        nonce=message.nonce,
+        version=message.version_info,
+        resources=dict.fromkeys(dict(bodies), ""),
+        bodies=dict(bodies),
+        removed=(),
+    )
+
+
+@dataclass(slots=True)
+class WorldLine(Line):
+    """One stream of the state-of-the-world variant. Requests list all names, and are made with :meth:`want`."""
+
+    wanted: dict[str, list[str]] = field(default_factory=dict)
+
+    def want(
+        self,
+        *names: str,
+        type_url: str = POLICY,
+        version: str = "",
+        nonce: str = "",
+        error: str | None = None,
+    ) -> Verdict:
+        self.wanted[type_url] = list(names)
+        message = discovery_v3.DiscoveryRequest(
+            node=core_v3.Node(id="n", cluster="g"),
+            type_url=type_url,
+            resource_names=names,
+            version_info=version,
+            response_nonce=nonce,
+        )
+        if error is not None:
+            message.error_detail.CopyFrom(rpc.Status(code=3, message=error))
+        request = sotw.parse(message.SerializeToString())
+        return request.follow(self.subscriptions, now=self.now, wall_clock=self.now)
+
+    def ack(self, sent: Sent) -> Verdict:
+        names = self.wanted[sent.type_url]
+        return self.want(*names, type_url=sent.type_url, version=sent.version, nonce=sent.nonce)
+
+    def nack(self, sent: Sent, words: str = "no") -> Verdict:
+        names = self.wanted[sent.type_url]
+        return self.want(*names, type_url=sent.type_url, nonce=sent.nonce, error=words)
+
+    def read(self, due: Send, nonce: str) -> Sent:
+        return read_world(sotw.response(due, nonce))

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from control_plane.xds import AdsServer, NodeView, Settled, Snapshot
+from control_plane.xds import AdsServer, NodeView, Settled, Snapshot, delta
 from control_plane.xds.metrics import XdsMetrics
 from control_plane.xds.ordering import Order
 from control_plane.xds.stream import MAX_TYPES, RefusedStreamError, Stream
@@ -401,6 +401,7 @@ class Memory:
 
 def in_memory() -> Stream:
     stream = Stream(
+        variant=delta,
         order=Order(),
         metrics=XdsMetrics(None, ()),
         clock=lambda: 0.0,

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from control_plane.xds.ordering import NAMED_ONLY
-from control_plane.xds.subscription import MAX_IN_FLIGHT, Verdict
+from control_plane.xds.subscription import MAX_IN_FLIGHT
+from control_plane.xds.verdicts import Verdict
 from tests.control_plane.xds.harness import CLUSTER, ENDPOINTS, LISTENER, POLICY, ROUTE, Line, snapshot
 
 AB = {"a": "1", "b": "1"}

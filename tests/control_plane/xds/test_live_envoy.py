@@ -84,8 +84,8 @@ def routes(**prefixes: str) -> Resource:
 class Rig:
     """One Envoy, one ADS server, two backends that answer with their letter."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, api_type: str) -> None:
+        self.folder, self.port, self.api_type = folder, free_port(), api_type
         self.socket, self.admin = folder / "ads.sock", folder / "admin.sock"
         self.registry = CollectorRegistry()
         self.server = AdsServer(registry=self.registry)
@@ -100,7 +100,7 @@ class Rig:
         grpc = [{"envoy_grpc": {"cluster_name": "ads"}}]
         endpoint = {"endpoint": {"address": {"pipe": {"path": str(self.socket)}}}}
         dynamic = {
-            "ads_config": {"api_type": "DELTA_GRPC", "transport_api_version": "V3", "grpc_services": grpc},
+            "ads_config": {"api_type": self.api_type, "transport_api_version": "V3", "grpc_services": grpc},
             "cds_config": {"ads": {}, "resource_api_version": "V3"},
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         }
@@ -142,10 +142,10 @@ class Rig:
         return next((found for found in configs if found["@type"].endswith(section)), {})
 
     async def active_clusters(self) -> dict[str, str]:
-        """Versions of the clusters that Envoy uses, by name."""
+        """Connect timeouts of the clusters that Envoy uses, by name."""
         dump = await self.config("ClustersConfigDump")
         active = dump.get("dynamic_active_clusters", [])
-        return {found["cluster"]["name"]: found["version_info"] for found in active}
+        return {found["cluster"]["name"]: found["cluster"]["connect_timeout"] for found in active}
 
     def responses(self) -> float:
         samples = [s for metric in self.registry.collect() for s in metric.samples]
@@ -172,14 +172,14 @@ async def backend(letter: str) -> AsyncIterator[int]:
     await runner.cleanup()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def rig() -> AsyncIterator[Rig]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["DELTA_GRPC", "GRPC"])
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     binary = find_envoy()
     if binary is None:
         pytest.skip("no Envoy on this machine")
     with tempfile.TemporaryDirectory(prefix="isg-") as name:
         async with backend("a") as a, backend("b") as b:
-            found = Rig(Path(name))
+            found = Rig(Path(name), request.param)
             found.backends = {"a": a, "b": b}
             await found.server.start(found.socket)
             config = found.folder / "bootstrap.json"
@@ -239,11 +239,10 @@ async def test_x51_x53_a_new_cluster_and_the_route_to_it_fail_no_request(rig: Ri
 async def test_x52_a_changed_cluster_with_the_same_endpoints_is_active_at_once(rig: Rig) -> None:
     await rig.publish(rig.content({"a": 1000}, x="a"))
     content = rig.content({"a": 2000}, x="a")
-    wanted = Snapshot.of(content).of_type(CLUSTER)["a"].version
     started = time.monotonic()
     async with load(rig, "x") as statuses:
         await rig.publish(content)
-        assert (await rig.active_clusters())["a"] == wanted
+        assert await rig.active_clusters() == {"a": "2s"}
         assert time.monotonic() - started < 1  # 15 s when Envoy has to wait for endpoints
     assert set(statuses) == {200}
 
@@ -285,6 +284,18 @@ async def test_x21_x57_a_refusal_is_kept_with_envoys_words_and_mended_by_the_nex
     assert rig.server.nodes()[0].types[CLUSTER].nack is None
 
 
+async def test_x55_endpoints_that_are_replaced_fail_no_request(rig: Rig) -> None:
+    await rig.publish(rig.content({"a": 1000}, x="a"))
+    others = [cluster("a"), listener(rig.port), routes(x="a")]
+    async with load(rig, "x") as statuses:
+        for _ in range(10):
+            for letter in "ba":
+                settled = await rig.publish([*others, endpoints("a", rig.backends[letter])])
+                assert settled.acknowledged == ("envoy-1",)
+                assert await rig.get("x") == (200, letter)
+    assert set(statuses) == {200}
+
+
 async def test_x67_the_view_shows_the_versions_that_envoy_shows(rig: Rig) -> None:
     await rig.publish(rig.content({"a": 1000, "b": 1000}, x="a"))
     types = rig.server.nodes()[0].types
@@ -296,7 +307,7 @@ async def test_x67_the_view_shows_the_versions_that_envoy_shows(rig: Rig) -> Non
         assert named
 
 
-async def test_x60_a_control_plane_that_starts_again_with_the_same_sends_nothing(rig: Rig) -> None:
+async def test_x58_x60_a_control_plane_that_starts_again_with_the_same_changes_nothing(rig: Rig) -> None:
     content = rig.content({"a": 1000}, x="a")
     await rig.publish(content)
     async with load(rig, "x") as statuses:
@@ -307,8 +318,13 @@ async def test_x60_a_control_plane_that_starts_again_with_the_same_sends_nothing
         await rig.server.start(rig.socket)
         await until(lambda: asyncio.sleep(0, rig.server.nodes() and ROUTE in rig.server.nodes()[0].types))
         await asyncio.sleep(0.3)
-    assert rig.responses() == 0
+        first = rig.responses()
+        await asyncio.sleep(0.2)
+    if rig.api_type == "DELTA_GRPC":
+        assert first == 0
+    assert rig.responses() == first  # the other variant cannot say what Envoy has, and is told once
     assert set(statuses) == {200}
+    assert (await rig.config("ListenersConfigDump"))["dynamic_listeners"][0].keys() == {"name", "active_state"}
     settled = await rig.publish(rig.content({"a": 1000, "b": 1000}, x="b"))
     assert settled.acknowledged == ("envoy-1",)
     assert await rig.get("x") == (200, "b")

@@ -83,6 +83,7 @@ class WorldSubscription(Subscription):
             if accepted:  # what was refused before was in this full state, too
                 self._held.update(accepted)
                 self._refusals.forget(accepted)
+                self.nack = self.nack if self._refusals else None
                 self._complete = None
         return verdict
 
